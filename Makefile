@@ -1,0 +1,23 @@
+# `make demo` and `make test` set up .venv with the tested versions when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint slow
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test]'
+	touch .venv/ready
+
+demo: .venv/ready
+	$(BIN)/medtransfer demo --overwrite
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+slow: .venv/ready
+	$(BIN)/python -m pytest -m slow

@@ -1,0 +1,102 @@
+"""Every error that medtransfer raises on purpose: one sentence, the file it is about, and the exit code it ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MedTransferError(Exception):
+    """Base of all errors raised on purpose.
+
+    The message reads ``<file>: <reason>. <what to do>``; the command line prints it on one line and exits with
+    ``exit_code``.
+
+    Args:
+        reason: What must hold and what was got, without a final stop.
+        path: The file or folder that is meant, if one is.
+        hint: What to do about it, as an imperative sentence without a final stop.
+
+    >>> str(VolumeError("the affine is singular", path="scan.nii", hint="Re-export the scan"))
+    'scan.nii: the affine is singular. Re-export the scan.'
+    """
+
+    exit_code = 1
+
+    def __init__(self, reason: str, *, path: str | Path | None = None, hint: str | None = None) -> None:
+        self.reason = reason
+        self.path = None if path is None else Path(path)
+        self.hint = hint
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        subject = "" if self.path is None else f"{self.path}: "
+        advice = "" if self.hint is None else f". {self.hint.rstrip('.')}."
+        return f"{subject}{self.reason}{advice}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # keyword-only arguments would be lost when a loader process sends the error to its parent
+        return (_rebuild, (type(self), self.reason, self.path, self.hint))
+
+
+def _rebuild(kind: type[MedTransferError], reason: str, path: Path | None, hint: str | None) -> MedTransferError:
+    return kind(reason, path=path, hint=hint)
+
+
+class UsageError(MedTransferError, ValueError):
+    """An argument or option that cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(MedTransferError, ValueError):
+    """A training config that cannot be used."""
+
+    exit_code = 2
+
+
+class OutputExistsError(MedTransferError, FileExistsError):
+    """An output that stands already and may not be overwritten."""
+
+    exit_code = 2
+
+
+class MissingExtraError(MedTransferError, ImportError):
+    """An optional dependency is missing; the hint names the extra that brings it."""
+
+    exit_code = 2
+
+
+class VolumeError(MedTransferError, ValueError):
+    """A scan or label volume that was refused."""
+
+    exit_code = 3
+
+
+class DatasetError(MedTransferError, ValueError):
+    """A dataset layout or case list that was refused."""
+
+    exit_code = 3
+
+
+class CheckpointError(MedTransferError, ValueError):
+    """A weight file or model folder that was refused."""
+
+    exit_code = 4
+
+
+class ModelError(MedTransferError, ValueError):
+    """A network that cannot be built, or is used in a way that its architecture does not allow."""
+
+    exit_code = 4
+
+
+class TransferError(MedTransferError, ValueError):
+    """Weights that do not fit the target; the target was not touched."""
+
+    exit_code = 4
+
+
+class ResourceError(MedTransferError, RuntimeError):
+    """Memory, disk or device that is not to be had."""
+
+    exit_code = 6

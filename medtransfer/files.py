@@ -1,0 +1,112 @@
+"""Writing that is complete or absent: a ``.part`` beside the target, fsync, rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import MedTransferError, OutputExistsError, ResourceError, UsageError
+
+
+def refuse_existing(path: str | Path, overwrite: bool = False) -> Path:
+    """Return ``path``, or raise if something stands there and ``overwrite`` is false.
+
+    Raises:
+        OutputExistsError: the output exists.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not overwrite:
+        raise OutputExistsError("the output exists already", path=path, hint="Name another, or pass --overwrite")
+    return path
+
+
+@contextmanager
+def atomic_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; when the block ends well it becomes ``path``, else it is removed.
+
+    The temporary name keeps the suffixes (``scan.nii.gz`` is written as ``scan.part.nii.gz``), since writers choose
+    the format by them.
+
+    Raises:
+        OutputExistsError: the output exists and ``overwrite`` is false.
+        ResourceError: the disk is full or the folder cannot be written.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic_file(folder / "a.txt") as part:
+    ...     _ = part.write_text("whole")
+    >>> (folder / "a.txt").read_text()
+    'whole'
+    """
+    path = refuse_existing(path, overwrite)
+    if path.is_dir():
+        raise UsageError("is a folder, but a file is to be written", path=path)
+    part = path.with_name(_part_name(path.name))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        _sync(part)
+        os.replace(part, path)
+        _sync(path.parent)
+    except MedTransferError:
+        raise  # some of ours are OSErrors too
+    except OSError as error:
+        raise ResourceError(f"cannot be written: {error.strerror or error}", path=path) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside ``path`` that takes its place, whole, when the block ends well.
+
+    Raises:
+        OutputExistsError: the output exists and ``overwrite`` is false.
+        ResourceError: the disk is full or the folder cannot be written.
+    """
+    path = refuse_existing(path, overwrite)
+    part, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.old")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        for file in part.iterdir():
+            _sync(file)
+        _swap(part, path, old)
+    except MedTransferError:
+        raise  # some of ours are OSErrors too
+    except OSError as error:
+        raise ResourceError(f"cannot be written: {error.strerror or error}", path=path) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path, old: Path) -> None:
+    """Put ``new`` at ``path``; what stood there is deleted last, or put back if the rename fails."""
+    existed = path.exists()
+    if existed:
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        if existed:
+            os.replace(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    _sync(path.parent)
+
+
+def _part_name(name: str) -> str:
+    stem, dot, suffixes = name.partition(".")
+    return f"{stem}.part{dot}{suffixes}"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
