@@ -1,0 +1,265 @@
+"""The card of a model folder (``model.json``): what the weights are, and how a scan must be prepared for them.
+
+The schema is strict: an unknown key, a wrong type or a value out of range is an error that names the field. A card
+holds data only; no value of it is ever used as the name of a file or of something to import. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from itertools import permutations, product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ..errors import CheckpointError
+from .strict_json import parse_json
+
+CARD_NAME = "model.json"
+FORMAT_VERSION = 1
+MAX_CARD_BYTES = 4 << 20
+MAX_CHANNELS = 4096
+MAX_CLASSES = 100_000
+MAX_ARGUMENT = 100_000
+"""The largest whole number that an architecture's arguments may hold (100 000 classes)."""
+
+ORIENTATIONS = frozenset("".join(code) for axes in permutations(("RL", "AP", "SI")) for code in product(*axes))
+"""The 48 orientation codes, as nibabel's ``aff2axcodes`` writes them: each letter is where an axis points to."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_WORDS = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_ .+-]{0,63})?")
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Text = Annotated[str, Meta(max_length=20_000)]
+Millimetres = Annotated[float, Meta(gt=0, le=1000)]
+Voxels = Annotated[int, Meta(ge=1, le=100_000)]
+
+
+class Architecture(msgspec.Struct, forbid_unknown_fields=True):
+    """A catalog name and the keyword arguments that ``create_model`` needs to build the network again."""
+
+    name: Name
+    arguments: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if not _IDENTIFIER.fullmatch(self.name):
+            raise ValueError(f"`name` must be a name of the catalog, got {self.name[:80]!r}")
+        _refuse_argument("arguments", self.arguments)
+
+
+class Intensity(msgspec.Struct, forbid_unknown_fields=True):
+    """How intensities are scaled.
+
+    ``zscore``: per channel, by mean and standard deviation over all voxels, or over the voxels that are not 0 when
+    ``nonzero`` (background stays 0). ``clip``: cut to ``[low, high]``, then scaled to ``[0, 1]``. ``none``: as stored.
+
+    >>> Intensity("clip", low=-1000, high=1000).scheme
+    'clip'
+    """
+
+    scheme: Literal["none", "zscore", "clip"] = "zscore"
+    nonzero: bool = False
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheme != "clip":
+            if self.low is not None or self.high is not None:
+                raise ValueError(f"`low` and `high` belong to the scheme 'clip', not to {self.scheme!r}")
+        elif self.low is None or self.high is None or not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"the scheme 'clip' needs finite `low` < `high`, got {self.low} and {self.high}")
+
+
+class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What stands in ``model.json``.
+
+    ``classes`` has one name per output channel; for a segmentation the first is the background. ``spacing`` is in mm
+    and, like ``patch_size`` (voxels), in the axis order of ``orientation``; None means as scanned. ``sha256`` is that
+    of ``model.safetensors``. ``parent`` says where the weights came from.
+
+    >>> card = ModelCard(task="segmentation", architecture=Architecture("resunet18"),
+    ...                  input_channels=["MRI"], classes=["background", "hippocampus"], intensity=Intensity())
+    >>> card.orientation, card.format_version
+    ('RAS', 1)
+    """
+
+    format_version: Annotated[int, Meta(ge=1)] = FORMAT_VERSION
+    task: Literal["classification", "segmentation"]
+    architecture: Architecture
+    input_channels: Annotated[list[Name], Meta(min_length=1, max_length=MAX_CHANNELS)]
+    classes: Annotated[list[Name], Meta(min_length=1, max_length=MAX_CLASSES)]
+    spacing: Annotated[list[Millimetres], Meta(min_length=2, max_length=3)] | None = None
+    orientation: str = "RAS"
+    intensity: Intensity = msgspec.field(default_factory=Intensity)
+    patch_size: Annotated[list[Voxels], Meta(min_length=2, max_length=3)] | None = None
+    sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    versions: Annotated[dict[Name, Annotated[str, Meta(max_length=200)]], Meta(max_length=100)] = {}
+    parent: dict[str, Any] | None = None
+    description: Text = ""
+    license: Text = ""
+    metrics: Annotated[dict[Name, float], Meta(max_length=10_000)] = {}
+
+    def __post_init__(self) -> None:
+        if self.orientation not in ORIENTATIONS:
+            raise ValueError(f"`orientation` must be one of the 48 codes such as 'RAS', got {self.orientation[:20]!r}")
+        _refuse_names("input_channels", self.input_channels)
+        _refuse_names("classes", self.classes)
+        _refuse_nonfinite("spacing", self.spacing or ())
+        _refuse_nonfinite("metrics", self.metrics.values())
+        _refuse_count(self.architecture, "in_channels", self.input_channels)
+        _refuse_count(self.architecture, "num_classes", self.classes)
+        _refuse_tree("parent", self.parent)
+
+
+def read_card(folder: str | Path) -> ModelCard:
+    """Read the card of a model folder, without its weights.
+
+    Raises:
+        CheckpointError: not a model folder, or a card that breaks the schema; the reason names the field.
+
+    >>> import tempfile
+    >>> read_card(tempfile.mkdtemp())
+    Traceback (most recent call last):
+    medtransfer.errors.CheckpointError: ...: is a folder, not a model folder: model.json is missing. ...
+    """
+    path = folder_member(folder, CARD_NAME)
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise CheckpointError(f"is larger than {MAX_CARD_BYTES >> 20} MiB, which no card is", path=path)
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {(error.strerror or str(error)).lower()}", path=path) from error
+    return parse_card(data, path)
+
+
+def parse_card(data: str | bytes, path: str | Path | None = None) -> ModelCard:
+    """Check the text of a card against the schema; ``path`` is the file that an error names.
+
+    Raises:
+        CheckpointError: as :func:`read_card`.
+
+    >>> parse_card('{"format_version": 99}')
+    Traceback (most recent call last):
+    medtransfer.errors.CheckpointError: `format_version` is 99, but this medtransfer reads up to 1. Update medtransfer.
+    """
+    hint = "Take the folder as medtransfer wrote it"
+    try:
+        tree = parse_json(data)
+        version = tree.get("format_version") if isinstance(tree, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            hint = "Update medtransfer"
+            raise ValueError(f"`format_version` is {version}, but this medtransfer reads up to {FORMAT_VERSION}")
+        return msgspec.convert(tree, ModelCard)
+    except ValueError as error:  # msgspec.ValidationError is one
+        raise CheckpointError(str(error), path=path, hint=hint) from error
+
+
+def format_card(card: ModelCard) -> bytes:
+    """The text of ``model.json``: indented, fields in the schema's order, checked as if it had been read.
+
+    Raises:
+        CheckpointError: the card holds something that a reader would refuse.
+
+    >>> card = ModelCard(task="classification", architecture=Architecture("resnet10"), input_channels=["CT"],
+    ...                  classes=["healthy", "ill"])
+    >>> parse_card(format_card(card)) == card
+    True
+    """
+    try:
+        text = msgspec.json.encode(card)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the card holds something that is not plain data: {error}") from error
+    parse_card(text)
+    return msgspec.json.format(text, indent=2) + b"\n"
+
+
+def folder_member(folder: str | Path, name: str) -> Path:
+    """The path of a file of a model folder, which must be a plain file inside it.
+
+    Raises:
+        CheckpointError: the folder or the file is missing, or a link leads out of the folder.
+    """
+    folder = Path(folder)
+    path = folder / name
+    try:
+        if not folder.exists():
+            raise CheckpointError("no such folder", path=folder)
+        if not folder.is_dir():
+            raise CheckpointError("is a file, not a model folder", path=folder)
+        if not path.is_file():
+            hint = f"A model folder holds {CARD_NAME} and model.safetensors"
+            raise CheckpointError(f"is a folder, not a model folder: {name} is missing", path=folder, hint=hint)
+        if path.resolve().parent != folder.resolve():
+            hint = "Copy the folder with its links followed (cp -rL)"
+            raise CheckpointError("is a link that leads out of the model folder", path=path, hint=hint)
+    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+        raise CheckpointError(f"cannot be read: {error}", path=path) from error
+    return path
+
+
+def _refuse_names(field: str, names: list[str]) -> None:
+    """Names are shown to people and key the results: printable, told apart, and nothing that reads as a path."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"`{field}` names two things alike")
+    for name in names:
+        parts = {part.strip() for part in name.split("/")}
+        if not name.isprintable() or "\\" in name or _DRIVE.match(name) or parts & {"", ".", ".."}:
+            raise ValueError(f"`{field}` must hold plain names, got {name[:80]!r}")
+
+
+def _refuse_nonfinite(field: str, values: Iterable[float]) -> None:
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"`{field}` must hold finite numbers")
+
+
+def _refuse_count(architecture: Architecture, argument: str, names: list[str]) -> None:
+    """An architecture that states its channels or classes must state as many as the card names."""
+    count = architecture.arguments.get(argument)
+    if count is not None and count != len(names):
+        raise ValueError(f"`architecture.arguments.{argument}` is {str(count)[:80]}, but the card names {len(names)}")
+
+
+def _refuse_argument(field: str, value: Any, depth: int = 0) -> None:
+    """Arguments are plain data: short words and numbers in lists and dicts, with nothing like a path or a module."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_argument_key(field, key, item)
+            _refuse_argument(f"{field}.{key}", item, depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_argument(f"{field}[{index}]", item, depth + 1)
+    elif not (value is None or isinstance(value, bool) or _is_word(value) or _is_bounded(value)):
+        raise ValueError(f"`{field}` must be a plain word or a number up to {MAX_ARGUMENT}, got {str(value)[:80]!r}")
+    if depth > 8 or (isinstance(value, dict | list | tuple) and len(value) > 1000):
+        raise ValueError(f"`{field}` is nested too deep or too long")
+
+
+def _refuse_argument_key(field: str, key: object, value: object) -> None:
+    if not isinstance(key, str) or not _IDENTIFIER.fullmatch(key):
+        raise ValueError(f"`{field}` must have names as keys, got {str(key)[:80]!r}")
+    if key == "type" and not (isinstance(value, str) and _IDENTIFIER.fullmatch(value)):
+        raise ValueError(f"`{field}.type` must be the short name of a layer, got {str(value)[:80]!r}")
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and _WORDS.fullmatch(value) is not None
+
+
+def _is_bounded(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) <= MAX_ARGUMENT
+
+
+def _refuse_tree(field: str, value: Any, depth: int = 0) -> None:
+    """Free-form data (the parent's own record) is shown, never used; only its size and its numbers are bounded."""
+    if depth > 16:
+        raise ValueError(f"`{field}` is nested too deep")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"`{field}` must hold finite numbers")
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for item in items:
+        _refuse_tree(field, item, depth + 1)
