@@ -1,0 +1,1 @@
+"""Text tables (rich), overlay and curve pictures (matplotlib) and one self-contained HTML page (jinja2)."""

@@ -1,0 +1,228 @@
+"""A labelled scan on three planes, with a legend of classes and volumes, drawn to be checked by a reader."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Stroke, withStroke
+
+from medtransfer.errors import UsageError
+from medtransfer.files import atomic_file
+
+from .palette import class_colour
+from .planes import PLANES, Convention, Plane, structure_centre
+
+_OPACITY = 0.55
+_LEGEND_CLASSES, _LEGEND_COLUMNS = 15, 3
+_SCALE_BARS_MM = (1, 2, 5, 10, 20, 50, 100)
+# white letters stay readable on a bright scan
+_OUTLINE: list[Stroke] = [withStroke(linewidth=2.5, foreground="black")]
+_SIDES = {"left": (0.02, 0.5), "right": (0.98, 0.5), "top": (0.5, 0.98), "bottom": (0.5, 0.02)}
+
+
+def overlay_png(
+    image: np.ndarray,
+    labels: np.ndarray,
+    path: str | Path,
+    spacing: Sequence[float],
+    classes: Sequence[str],
+    *,
+    title: str = "",
+    reference: np.ndarray | None = None,
+    centre: tuple[int, int, int] | None = None,
+    convention: Convention = "radiological",
+    overwrite: bool = False,
+) -> Path:
+    """Draw axial, coronal and sagittal planes: the scan alone, and under it the scan with its labels.
+
+    Every panel keeps the true proportions, carries orientation letters and a scale bar; the convention is written
+    on the picture. The legend gives each class's volume over the whole array.
+
+    Args:
+        image: (I, J, K) intensities, in RAS order; shown between their 1st and 99.5th percentile (of voxels != 0).
+        labels: (I, J, K) integers, 0 is background.
+        path: The PNG to write.
+        spacing: Voxel size along I, J, K in mm.
+        classes: Names by label; ``classes[0]`` is background.
+        title: A line over the picture.
+        reference: (I, J, K) integers drawn as a third row, "reference", with the same colours.
+        centre: Voxel index that the planes pass through; the structure's centre when not given.
+        convention: "radiological" (the patient's right on the left) or "neurological".
+        overwrite: Replace an existing picture.
+
+    Raises:
+        UsageError: shapes differ, spacing is not three positive numbers, or a label has no name.
+        OutputExistsError: ``path`` exists and ``overwrite`` is false.
+
+    >>> import tempfile
+    >>> labels = np.zeros((8, 8, 8), np.uint8)
+    >>> labels[2:5, 2:5, 2:5] = 1
+    >>> file = overlay_png(labels * 9.0, labels, Path(tempfile.mkdtemp()) / "a.png", (1, 1, 2), ["background", "cube"])
+    >>> file.read_bytes()[1:4]
+    b'PNG'
+    """
+    rows = {"scan": None, "labels": labels} | ({} if reference is None else {"reference": reference})
+    _refuse_misfits(image, [row for row in rows.values() if row is not None], spacing, classes)
+    legend = _legend(labels, reference, spacing, classes)
+    figure = _draw(image, rows, centre or structure_centre(labels), spacing, convention, 0.55 + 0.22 * _lines(legend))
+    figure.legend(
+        handles=legend, loc="lower center", ncols=_LEGEND_COLUMNS, fontsize=10, frameon=False,
+        labelcolor="white", bbox_to_anchor=(0.5, 0.2 / figure.get_figheight()),
+    )  # fmt: skip
+    figure.suptitle(title, fontsize=12, color="white")
+    note = "Radiological convention: the patient's right is on the left" if convention == "radiological" else (
+        "Neurological convention: the patient's right is on the right"
+    )  # fmt: skip
+    figure.text(0.5, 0.008, f"{note}. Not for diagnosis.", ha="center", va="bottom", fontsize=8, color="0.75")
+    with atomic_file(path, overwrite) as part:
+        FigureCanvasAgg(figure).print_png(str(part))
+    return Path(path)
+
+
+def _refuse_misfits(
+    image: np.ndarray, labellings: Sequence[np.ndarray], spacing: Sequence[float], classes: Sequence[str]
+) -> None:
+    if image.ndim != 3:
+        raise UsageError(f"a picture needs an (I, J, K) array, got shape {image.shape}")
+    if len(spacing) != 3 or not all(np.isfinite(mm) and mm > 0 for mm in spacing):
+        raise UsageError(f"spacing must be three positive numbers in mm, got {tuple(spacing)}")
+    for labels in labellings:
+        if labels.shape != image.shape:
+            raise UsageError(f"labels of shape {labels.shape} do not lie on an image of shape {image.shape}")
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(classes):
+            raise UsageError(f"labels run from {labels.min()} to {labels.max()}, but {len(classes)} classes are named")
+
+
+def _draw(
+    image: np.ndarray,
+    rows: dict[str, np.ndarray | None],
+    centre: tuple[int, int, int],
+    spacing: Sequence[float],
+    convention: Convention,
+    margin: float,
+) -> Figure:
+    """A black figure with one row of three panels per labelling, over a ``margin`` in inches for the legend."""
+    extent = [size * mm for size, mm in zip(image.shape, spacing, strict=True)]
+    widths = [extent[plane.across] for plane in PLANES]
+    height = max(extent[plane.up] for plane in PLANES)
+    inches = 10.5 / sum(widths)
+    figure = Figure(figsize=(11, len(rows) * height * inches + 0.75 + margin), dpi=110, facecolor="black")
+    top, bottom = 1 - 0.75 / figure.get_figheight(), margin / figure.get_figheight()
+    panels = figure.subplots(
+        len(rows), 3, squeeze=False,
+        gridspec_kw={"width_ratios": widths, "wspace": 0.03, "hspace": 0.03,
+                     "left": 0.035, "right": 0.995, "top": top, "bottom": bottom},
+    )  # fmt: skip
+    low, high = _window(image)
+    grey = np.clip((image - low) / (high - low), 0, 1)
+    for (name, labels), line in zip(rows.items(), panels, strict=True):
+        for panel, plane in zip(line, PLANES, strict=True):
+            _draw_panel(panel, plane, grey, labels, centre[plane.normal], spacing, convention)
+        line[0].text(-0.03, 0.5, name, transform=line[0].transAxes, rotation=90, ha="right", va="center", color="white")
+    for panel, plane in zip(panels[0], PLANES, strict=True):
+        shown, count = centre[plane.normal] + 1, image.shape[plane.normal]
+        panel.set_title(f"{plane.name}, slice {shown} of {count}", fontsize=9, color="white", pad=4)
+    return figure
+
+
+def _draw_panel(
+    panel: Axes,
+    plane: Plane,
+    grey: np.ndarray,
+    labels: np.ndarray | None,
+    index: int,
+    spacing: Sequence[float],
+    convention: Convention,
+) -> None:
+    picture = np.repeat(plane.cut(grey, index, convention)[..., None], 3, axis=-1)
+    if labels is not None:
+        picture = _tint(picture, plane.cut(labels, index, convention))
+    panel.imshow(picture, aspect=spacing[plane.up] / spacing[plane.across], interpolation="nearest")
+    panel.set_axis_off()
+    for side, letter in plane.letters(convention).items():
+        x, y = _SIDES[side]
+        panel.text(
+            x, y, letter, transform=panel.transAxes, color="white", fontsize=9, fontweight="bold",
+            path_effects=_OUTLINE,
+            ha=side if side in ("left", "right") else "center", va=side if side in ("top", "bottom") else "center",
+        )  # fmt: skip
+    _draw_scale_bar(panel, picture.shape, spacing[plane.across], spacing[plane.up])
+
+
+def _tint(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Blend each label's colour over the grey picture; (R, C, 3) in and out."""
+    tinted = picture.copy()
+    for label in np.unique(labels[labels > 0]):
+        where = labels == label
+        tinted[where] = (1 - _OPACITY) * tinted[where] + _OPACITY * np.array(to_rgb(class_colour(int(label))))
+    return tinted
+
+
+def _draw_scale_bar(panel: Axes, shape: tuple[int, ...], across_mm: float, up_mm: float) -> None:
+    fitting = [mm for mm in _SCALE_BARS_MM if mm <= shape[1] * across_mm / 3]
+    if not fitting:
+        return
+    length, start, y = fitting[-1] / across_mm, shape[1] * 0.04, shape[0] * 0.96
+    panel.plot(
+        [start, start + length], [y, y], color="white", linewidth=2, solid_capstyle="butt", path_effects=_OUTLINE
+    )
+    panel.text(
+        start, y - 0.02 * shape[0], f"{fitting[-1]} mm", color="white", fontsize=8, va="bottom", path_effects=_OUTLINE
+    )
+
+
+def _window(image: np.ndarray) -> tuple[float, float]:
+    """Display range: padding zeros would pull the percentiles of a skull-stripped scan to black."""
+    finite = image[np.isfinite(image) & (image != 0)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(finite, (1, 99.5)))
+    low = min(low, 0.0) if image.min() >= 0 else low
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _legend(
+    labels: np.ndarray, reference: np.ndarray | None, spacing: Sequence[float], classes: Sequence[str]
+) -> list[Patch]:
+    """A patch per class with its volume; of many classes, the largest ones that occur."""
+    ml = float(np.prod(spacing)) / 1000
+    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    wanted = np.zeros_like(counts) if reference is None else np.bincount(reference.ravel(), minlength=len(classes))
+    named = list(range(1, len(classes)))
+    shown = named if len(named) <= _LEGEND_CLASSES else _largest(counts + wanted, _LEGEND_CLASSES)
+    entries = []
+    for label in shown:
+        beside = "" if reference is None else f" (reference {_volume_text(wanted[label] * ml)})"
+        text = f"{textwrap.shorten(classes[label], 40)}  {_volume_text(counts[label] * ml)}{beside}"
+        entries.append(Patch(facecolor=class_colour(label), label=text))
+    if len(shown) < len(named):
+        entries.append(Patch(facecolor="none", label=f"{len(shown)} largest of {len(named)} classes"))
+    return entries
+
+
+def _largest(counts: np.ndarray, number: int) -> list[int]:
+    """The labels with most voxels, background aside, in label order."""
+    order = [int(label) for label in np.argsort(-counts, kind="stable") if label > 0 and counts[label] > 0]
+    return sorted(order[:number])
+
+
+def _lines(legend: Sequence[Patch]) -> int:
+    return max(1, -(-len(legend) // _LEGEND_COLUMNS))
+
+
+def _volume_text(ml: float) -> str:
+    """A volume with three figures that matter.
+
+    >>> _volume_text(1090.5), _volume_text(3.14159), _volume_text(0.0)
+    ('1090 ml', '3.14 ml', '0 ml')
+    """
+    digits = 0 if ml == 0 or ml >= 100 else 2 if ml < 10 else 1
+    return f"{ml:.{digits}f} ml"

@@ -1,0 +1,111 @@
+"""One self-contained HTML page: sections of text, tables and pictures, all inlined, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from medtransfer.errors import UsageError
+from medtransfer.files import atomic_file
+
+from .tables import cell_text, is_numeric
+
+_TEMPLATE = Path(__file__).with_name("page.html.jinja")
+_MEDIA = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; columns of numbers are aligned to the right, floats get three digits.
+
+    >>> Table(["class", "Dice"], [["CSF", 0.71]]).numeric
+    [False, True]
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    caption: str = ""
+
+    @property
+    def numeric(self) -> list[bool]:
+        """By column, whether it holds numbers."""
+        return [is_numeric(self.rows, column) for column in range(len(self.header))]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG or JPEG file; ``text`` says in words what it shows, for those who cannot see it."""
+
+    path: str | Path
+    text: str
+    caption: str = ""
+
+    @property
+    def source(self) -> str:
+        """The file as a ``data:`` address.
+
+        Raises:
+            UsageError: the file is missing, or neither PNG nor JPEG.
+        """
+        try:
+            content = Path(self.path).read_bytes()
+        except OSError as error:
+            raise UsageError(f"the picture cannot be read: {error.strerror}", path=self.path) from error
+        media = next((kind for magic, kind in _MEDIA.items() if content.startswith(magic)), None)
+        if media is None:
+            raise UsageError("is neither a PNG nor a JPEG picture", path=self.path)
+        return f"data:{media};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with paragraphs (split at blank lines), tables, pictures and a preformatted text, in this order."""
+
+    title: str
+    text: str = ""
+    tables: Sequence[Table] = field(default_factory=tuple)
+    pictures: Sequence[Picture] = field(default_factory=tuple)
+    printed: str = ""
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The text's paragraphs.
+
+        >>> Section("a", "one\\nline\\n\\ntwo").paragraphs
+        ['one\\nline', 'two']
+        """
+        return [part.strip() for part in self.text.split("\n\n") if part.strip()]
+
+
+def write_page(
+    path: str | Path, title: str, sections: Sequence[Section], *, lead: str = "", overwrite: bool = False
+) -> Path:
+    """Write the page: everything is escaped, pictures are inlined, and a policy in it forbids loading anything.
+
+    Args:
+        path: The HTML file to write.
+        title: The page's title and first heading.
+        sections: Its parts, top to bottom.
+        lead: The sentence or two under the title that say what came out.
+        overwrite: Replace an existing page.
+
+    Raises:
+        UsageError: a picture is missing or no picture.
+        OutputExistsError: ``path`` exists and ``overwrite`` is false.
+
+    >>> import tempfile
+    >>> page = write_page(Path(tempfile.mkdtemp()) / "report.html", "Run", [Section("Dice", "CSF < grey matter")])
+    >>> "CSF &lt; grey matter" in page.read_text(encoding="utf-8")
+    True
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["cell"] = cell_text
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    html = template.render(title=title, lead=lead, sections=sections)
+    with atomic_file(path, overwrite) as part:
+        part.write_text(html, encoding="utf-8")
+    return Path(path)
