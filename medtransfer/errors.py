@@ -1,4 +1,4 @@
-"""Every error that medtransfer raises on purpose: one sentence, the file it is about, and the exit code it ends with."""
+"""Every error that medtransfer raises on purpose: one sentence, the file it is about, and its exit code."""
 
 from __future__ import annotations
 

@@ -1,0 +1,169 @@
+"""Residual blocks and stages, with the state-dict keys of torchvision, MedicalNet and ptimz."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import ModelError
+from .layers import Layers, Size
+
+
+class ResidualBlock(nn.Module):
+    """``activation(units(x) + shortcut(x))``, a unit being convolution, norm and (but for the last) activation.
+
+    Units are the attributes ``conv1, bn1, conv2, bn2, ...`` (the norm's name follows its type).
+    """
+
+    expansion = 1
+
+    def __init__(self, layers: Layers, out_channels: int, downsample: nn.Module | None, with_cp: bool) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.with_cp = with_cp
+        self._layers = layers
+        self._units: list[tuple[str, str]] = []
+        self.act = layers.act()
+        self.downsample = downsample
+
+    def _add_unit(self, in_channels: int, out_channels: int, kernel_size: int, stride: Size, dilation: int) -> None:
+        number = len(self._units) + 1
+        norm_name, norm = self._layers.norm(out_channels, postfix=number)
+        self.add_module(f"conv{number}", self._layers.conv(in_channels, out_channels, kernel_size, stride, dilation))
+        self.add_module(norm_name, norm)
+        self._units.append((f"conv{number}", norm_name))
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The norm before the sum; zero there makes the block start as its shortcut."""
+        return self.get_submodule(self._units[-1][1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...) -> (N, out_channels, ...), each axis divided by the stride and rounded up."""
+        if self.with_cp and torch.is_grad_enabled():
+            return self.act(checkpoint(self._residual, x, use_reentrant=False))
+        return self.act(self._residual(x))
+
+    def _residual(self, x: Tensor) -> Tensor:
+        out = x
+        for conv, norm in self._units:
+            out = getattr(self, norm)(getattr(self, conv)(out))
+            if norm != self._units[-1][1]:
+                out = self.act(out)
+        return out + (x if self.downsample is None else self.downsample(x))
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3x3 convolutions (He et al., CVPR 2016). Both are dilated, as in MedicalNet."""
+
+    def __init__(
+        self,
+        layers: Layers,
+        in_channels: int,
+        out_channels: int,
+        stride: Size = 1,
+        dilation: int = 1,
+        downsample: nn.Module | None = None,
+        style: str = "pytorch",
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__(layers, out_channels, downsample, with_cp)
+        self._add_unit(in_channels, out_channels, 3, stride, dilation)
+        self._add_unit(out_channels, out_channels, 3, 1, dilation)
+
+
+class Bottleneck(ResidualBlock):
+    """1x1x1, 3x3x3, 1x1x1 convolutions (He et al., CVPR 2016).
+
+    The stride is on the 3x3x3 convolution (``style="pytorch"``, torchvision's) or on the first (``style="caffe"``).
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        layers: Layers,
+        in_channels: int,
+        out_channels: int,
+        stride: Size = 1,
+        dilation: int = 1,
+        downsample: nn.Module | None = None,
+        style: str = "pytorch",
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__(layers, out_channels, downsample, with_cp)
+        if out_channels % self.expansion:
+            raise ModelError(f"a bottleneck needs out_channels divisible by {self.expansion}, got {out_channels}")
+        middle = out_channels // self.expansion
+        first, second = (1, stride) if style == "pytorch" else (stride, 1)
+        self._add_unit(in_channels, middle, 1, first, 1)
+        self._add_unit(middle, middle, 3, second, dilation)
+        self._add_unit(middle, out_channels, 1, 1, 1)
+
+
+BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+
+class PaddedShortcut(nn.Module):
+    """Shortcut A: subsample, then zeros for the new channels; no parameters, and the gradient passes.
+
+    MedicalNet (and MONAI) detach it from the graph; the forward values are the same.
+    """
+
+    def __init__(self, new_channels: int, stride: Size, ndim: int) -> None:
+        super().__init__()
+        self.new_channels = new_channels
+        strides = (stride,) * ndim if isinstance(stride, int) else tuple(stride)
+        self._take = (slice(None), slice(None), *(slice(None, None, step) for step in strides))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...) -> (N, C + new_channels, ...)."""
+        x = x[self._take]
+        return torch.cat([x, x.new_zeros(x.shape[0], self.new_channels, *x.shape[2:])], dim=1)
+
+
+class ResLayer(nn.Sequential):
+    """A stage: residual blocks of which the first changes size and width.
+
+    ``origin`` is the architecture record of the ResNet that built it: a UNet around these very modules can then be
+    saved, and turned back into a classifier, without being told what they are.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        block: type[BasicBlock] | type[Bottleneck],
+        num_blocks: int,
+        in_channels: int,
+        out_channels: int,
+        stride: Size = 1,
+        shortcut: str = "B",
+        avg_down: bool = False,
+        **block_arguments: Any,
+    ) -> None:
+        downsample = build_shortcut(layers, in_channels, out_channels, stride, shortcut, avg_down)
+        first = block(layers, in_channels, out_channels, stride, downsample=downsample, **block_arguments)
+        rest = [block(layers, out_channels, out_channels, **block_arguments) for _ in range(num_blocks - 1)]
+        super().__init__(first, *rest)
+        self.out_channels = out_channels
+        self.origin: dict[str, Any] | None = None
+
+
+def build_shortcut(
+    layers: Layers, in_channels: int, out_channels: int, stride: Size, kind: str = "B", avg_down: bool = False
+) -> nn.Module | None:
+    """The shortcut of a stage's first block: None for identity, type A (no parameters) or B (1x1x1 conv and norm).
+
+    ``avg_down`` pools before a convolution of stride 1 (ResNet-D, He et al., CVPR 2019).
+    """
+    strided = any(s != 1 for s in ([stride] if isinstance(stride, int) else stride))
+    if not strided and in_channels == out_channels:
+        return None
+    if kind == "A":
+        return PaddedShortcut(out_channels - in_channels, stride, layers.ndim)
+    pool = [layers.avg_pool(stride)] if avg_down and strided else []
+    conv = layers.conv(in_channels, out_channels, 1, stride=1 if pool else stride)
+    return nn.Sequential(*pool, conv, layers.norm(out_channels)[1])

@@ -1,0 +1,235 @@
+"""Layers by mmcv's config dicts, in 1-D, 2-D or 3-D: one builder that every network hands down to every part."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from mmcv.cnn import ConvModule, build_activation_layer, build_conv_layer, build_norm_layer
+from mmengine.registry import MODELS
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from ..errors import ModelError
+
+Config = dict[str, Any]
+Size = int | Sequence[int]
+
+CONV3D: Config = {"type": "Conv3d"}
+BATCH_NORM: Config = {"type": "BN", "requires_grad": True}
+RELU: Config = {"type": "ReLU"}
+
+NORM_TYPES = ("BN", "IN", "GN", "SyncBN")
+INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+class Layers:
+    """Builds conv, norm, activation and pooling layers of one dimension from mmcv's config dicts.
+
+    Args:
+        conv_cfg: ``dict(type="Conv3d")`` or another registered type whose name ends in ``1d``, ``2d`` or ``3d``.
+        norm_cfg: ``dict(type="BN" | "IN" | "GN" | "SyncBN" | "BN3d" ..., ...)``; a type without a dimension takes
+            that of the convolution.
+        act_cfg: ``dict(type="ReLU")`` or another registered activation.
+
+    Raises:
+        ModelError: a type is unknown, or the norm's dimension differs from the convolution's.
+
+    >>> name, norm = Layers(dict(type="Conv2d"), dict(type="IN")).norm(8, postfix=1)
+    >>> name, type(norm).__name__
+    ('in1', 'InstanceNorm2d')
+    """
+
+    def __init__(
+        self, conv_cfg: Config | None = None, norm_cfg: Config | None = None, act_cfg: Config | None = None
+    ) -> None:
+        self.conv_cfg = _checked(conv_cfg, CONV3D, "conv_cfg")
+        self.ndim = _dimension(self.conv_cfg["type"])
+        self.norm_cfg = _with_dimension(_checked(norm_cfg, BATCH_NORM, "norm_cfg"), self.ndim)
+        self.act_cfg = _checked(act_cfg, RELU, "act_cfg")
+        self.interpolation = INTERPOLATION[self.ndim]
+
+    def conv(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        dilation: int = 1,
+        bias: bool = False,
+    ) -> nn.Module:
+        """A convolution that keeps the size at stride 1."""
+        return build_conv_layer(
+            self.conv_cfg,
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            stride=_size(stride),
+            padding=_same_padding(kernel_size, dilation),
+            dilation=dilation,
+            bias=bias,
+        )
+
+    def norm(self, channels: int, postfix: int | str = "") -> tuple[str, nn.Module]:
+        """A norm layer and its name by mmcv's rule: ``bn1``, ``in1``, ``gn1``."""
+        return build_norm_layer(self.norm_cfg, channels, postfix=postfix)
+
+    def act(self) -> nn.Module:
+        """An activation, in place where its type can."""
+        parameters = inspect.signature(MODELS.get(self.act_cfg["type"]).__init__).parameters
+        inplace = {"inplace": True} if "inplace" in parameters else {}
+        return build_activation_layer({**inplace, **self.act_cfg})
+
+    def conv_module(self, in_channels: int, out_channels: int, kernel_size: int, stride: Size = 1) -> ConvModule:
+        """mmcv's ConvModule (keys ``conv``, ``bn``) with this builder's configs."""
+        return ConvModule(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=_size(stride),
+            padding=_same_padding(kernel_size, 1),
+            conv_cfg=self.conv_cfg,
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg,
+        )
+
+    def upsampling_conv(self, in_channels: int, out_channels: int, stride: Size) -> nn.Module:
+        """A transposed convolution whose kernel equals its stride, with bias."""
+        transposed: type[nn.Module] = getattr(nn, f"ConvTranspose{self.ndim}d")
+        return transposed(in_channels, out_channels, kernel_size=_size(stride), stride=_size(stride))
+
+    def max_pool(self, stride: Size) -> nn.Module:
+        """Max-pooling over 3 voxels an axis."""
+        pool: type[nn.Module] = getattr(nn, f"MaxPool{self.ndim}d")
+        return pool(kernel_size=3, stride=_size(stride), padding=1)
+
+    def avg_pool(self, stride: Size) -> nn.Module:
+        """Average pooling over ``stride`` voxels, partial windows at the end included."""
+        pool: type[nn.Module] = getattr(nn, f"AvgPool{self.ndim}d")
+        return pool(kernel_size=_size(stride), stride=_size(stride), ceil_mode=True, count_include_pad=False)
+
+    def global_pool(self) -> nn.Module:
+        """Mean over all positions, kept as size 1."""
+        pool: type[nn.Module] = getattr(nn, f"AdaptiveAvgPool{self.ndim}d")
+        return pool(1)
+
+    def dropout(self, rate: float) -> nn.Module:
+        """Dropout of whole channels."""
+        drop: type[nn.Module] = getattr(nn, f"Dropout{self.ndim}d")
+        return drop(rate)
+
+
+def initialise(module: nn.Module) -> None:
+    """He initialisation of convolutions, ones and zeros in norms: torchvision's choice for residual networks."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.conv._ConvNd):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, _NormBase | nn.GroupNorm) and part.weight is not None:
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+def hold_still(modules: Sequence[nn.Module]) -> None:
+    """Freeze the modules: no gradients, and norm statistics that do not move. Call again after ``train()``."""
+    for module in modules:
+        module.eval()
+        for parameter in module.parameters():
+            parameter.requires_grad = False
+
+
+def hold_statistics(network: nn.Module) -> None:
+    """Put every norm with running statistics into eval mode."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+def records_arguments(init: Init) -> Init:
+    """Decorate ``__init__`` so that ``self.arguments`` holds, as plain data, what was given beyond the defaults."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def recording(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        given = signature.bind(self, *args, **kwargs).arguments
+        # before the call: the parts that are built there keep a record of it
+        self.arguments = {  # type: ignore[assignment]
+            name: as_plain(value)
+            for name, value in given.items()
+            if name != "self" and value != signature.parameters[name].default
+        }
+        init(self, *args, **kwargs)
+
+    return recording  # type: ignore[return-value]
+
+
+def as_plain(value: Any) -> Any:
+    """The value as JSON holds it: lists for tuples, names for classes, plain dicts for config dicts."""
+    if isinstance(value, dict):
+        return {key: as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    return value.__name__ if isinstance(value, type) else value
+
+
+def cumulative(strides: Sequence[Size], ndim: int) -> tuple[int, ...]:
+    """The product of strides, one number an axis.
+
+    >>> cumulative([2, (1, 2, 2)], ndim=3)
+    (2, 4, 4)
+    """
+    per_axis = [(stride,) * ndim if isinstance(stride, int) else tuple(stride) for stride in strides]
+    return tuple(functools.reduce(lambda a, b: a * b, axis, 1) for axis in zip(*per_axis, strict=True))
+
+
+def _checked(cfg: Config | None, default: Config, name: str) -> Config:
+    cfg = dict(default if cfg is None else cfg)
+    if "type" not in cfg:
+        raise ModelError(f"{name} needs the key 'type', got {cfg}", hint=f"For example {name}={default}")
+    if isinstance(cfg["type"], type):
+        cfg["type"] = cfg["type"].__name__
+    if MODELS.get(cfg["type"]) is None:
+        near = difflib.get_close_matches(cfg["type"], MODELS.module_dict, n=3, cutoff=0.4)
+        raise ModelError(f"{name} names the unknown type {cfg['type']!r}", hint=f"Close names: {', '.join(near)}")
+    return cfg
+
+
+def _dimension(conv_type: str) -> int:
+    found = re.search(r"([123])[dD]$", conv_type)
+    if not found:
+        raise ModelError(f"conv_cfg type {conv_type!r} does not say its dimension", hint="Use Conv2d or Conv3d")
+    return int(found.group(1))
+
+
+def _with_dimension(norm_cfg: Config, ndim: int) -> Config:
+    kind, digits = re.fullmatch(r"(.*?)(?:([123])d)?", norm_cfg["type"]).groups()  # type: ignore[union-attr]
+    if kind not in NORM_TYPES:
+        raise ModelError(
+            f"norm_cfg type {norm_cfg['type']!r} does not normalise feature maps", hint=f"Use one of {NORM_TYPES}"
+        )
+    if digits and int(digits) != ndim:
+        raise ModelError(
+            f"norm_cfg type {norm_cfg['type']!r} is {digits}-D, the convolutions are {ndim}-D",
+            hint=f"Use {kind}{ndim}d, or {kind} alone",
+        )
+    if kind == "GN" and "num_groups" not in norm_cfg:
+        raise ModelError("norm_cfg type 'GN' needs num_groups", hint="For example dict(type='GN', num_groups=8)")
+    return {**norm_cfg, "type": kind if kind in ("GN", "SyncBN") else f"{kind}{ndim}d"}
+
+
+def _same_padding(kernel_size: Size, dilation: int) -> int | tuple[int, ...]:
+    if isinstance(kernel_size, int):
+        return dilation * (kernel_size - 1) // 2
+    return tuple(dilation * (k - 1) // 2 for k in kernel_size)
+
+
+def _size(value: Size) -> int | tuple[int, ...]:
+    return value if isinstance(value, int) else tuple(value)
