@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +15,10 @@ from ..errors import VolumeError
 # code of xyzt_units -> millimetres; 0 is "not said", which every tool takes as millimetres
 UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 # the header fields that make up the geometry, copied as they are so that a mask's affine is equal bit for bit
-GEOMETRY_FIELDS = tuple(
-    [
-        "qform_code",
-        "sform_code",
-        "xyzt_units",
-        "quatern_b",
-        "quatern_c",
-        "quatern_d",
-        "qoffset_x",
-        "qoffset_y",
-        "qoffset_z",
-        "srow_x",
-        "srow_y",
-        "srow_z",
-    ]
+GEOMETRY_FIELDS = (
+    *("qform_code", "sform_code", "xyzt_units"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z"),
 )
 _NIFTI1, _NIFTI2 = (348, slice(344, 348)), (540, slice(4, 8))
 _SINGLE, _PAIR = {348: b"n+1\0", 540: b"n+2\0"}, {348: b"ni1\0", 540: b"ni2\0"}
@@ -89,9 +79,7 @@ class Header:
     @property
     def data_bytes(self) -> int:
         """Bytes that the voxels take."""
-        return int(np.prod([int(size) for size in self.shape], dtype=object)) * (
-            self.dtype.itemsize if self.dtype else 1
-        )
+        return math.prod(self.shape) * (self.dtype.itemsize if self.dtype else 1)
 
 
 def parse_header(block: bytes, path: Path | None) -> Header:
@@ -155,7 +143,8 @@ def header_of_image(image: nib.spatialimages.SpatialImage) -> Header:
         affine = nifti.get_best_affine()
     elif not isinstance(source, nib.Nifti1Header) or not np.allclose(affine, _affine(nifti)):
         nifti.set_sform(affine, code="aligned")
-        nifti.set_qform(affine, code="unknown", strip_shears=True)
+        nifti["qform_code"] = 0
+        nifti["pixdim"][1:4] = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     nifti["scl_slope"], nifti["scl_inter"] = 1, 0  # the array in memory is scaled already
     nifti["vox_offset"] = 0
     shape = tuple(int(size) for size in image.shape)

@@ -21,7 +21,8 @@ def normalise(array: npt.NDArray[np.float32], intensity: Any = None) -> tuple[np
         array: Channels first, float32, finite.
         intensity: A mapping or object with ``scheme`` and, as the scheme needs them, ``nonzero``, ``low``, ``high``.
             ``zscore``: mean 0 and deviation 1 per channel, over all voxels, or over those that are not 0 when
-            ``nonzero`` (the others stay 0). ``clip``: clip to ``low`` and ``high``, then to 0..1. ``none``: as they are.
+            ``nonzero`` (the others stay 0). ``clip``: clip to ``low`` and ``high``, then to
+            0..1. ``none``: as they are.
 
     Raises:
         UsageError: an unknown scheme, or clip without ``low`` < ``high``.

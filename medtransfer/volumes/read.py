@@ -218,7 +218,7 @@ def _read_voxels(source: ByteSource, header: Header, warnings: list[str]) -> _St
         raise validate.ends_early(source.position, int(header.offset) + len(data), got == 0, source.path)
     extra = source.finish(limit=max(_TRAILING_BYTES, len(data)))
     notes = [f"{extra} bytes follow the voxels"] if extra else []
-    array = data.view(header.dtype).reshape(header.shape, order="F")
+    array = data.view(header.dtype or np.uint8).reshape(header.shape, order="F")
     slope, inter = float(header.nifti["scl_slope"]), float(header.nifti["scl_inter"])
     if slope == 0 or np.isnan(slope):
         slope, inter = 1.0, 0.0
@@ -236,10 +236,9 @@ def _partner(path: Path, kind: str) -> Path:
     names = [f"{stem}.{form}{end}" for end in ("", ".gz") for form in (kind, kind.upper())]
     found = [path.with_name(name) for name in names if os.path.lexists(path.with_name(name))]
     if not found:
-        what = "voxels" if kind == "img" else "header"
-        raise VolumeError(
-            f"the {what} of this pair are missing: no {stem}.{kind} beside it", path=path, hint="Copy both"
-        )
+        what = "voxels are" if kind == "img" else "header is"
+        reason = f"the {what} missing: there is no {stem}.{kind} beside it"
+        raise VolumeError(reason, path=path, hint="Copy both files of the pair")
     return found[0]
 
 

@@ -1,8 +1,8 @@
 """The change from a scan's own grid to the one a network works on, and its exact way back.
 
 Axes are flipped and permuted without loss; then spacing changes by the map that takes voxel ``j`` of ``n_out`` to
-``(j + 0.5) * n_in / n_out - 0.5`` of ``n_in``, so that both grids cover the same box and the way back is the same map with
-the two sizes exchanged.
+``(j + 0.5) * n_in / n_out - 0.5`` of ``n_in``, so that both grids cover the same box and the way back is the same map
+with the two sizes exchanged.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Regrid:
         """(..., I, J, K) in the working order of axes, not resampled; a view."""
         lead = array.ndim - 3
         moved = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
-        return np.flip(moved, [lead + axis for axis in self.flips])
+        return np.flip(moved, tuple(lead + axis for axis in self.flips))
 
     def unorient(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """The inverse of `orient`; a view."""
         lead = array.ndim - 3
-        moved = np.flip(array, [lead + axis for axis in self.flips])
+        moved = np.flip(array, tuple(lead + axis for axis in self.flips))
         return moved.transpose(*range(lead), *(lead + int(axis) for axis in np.argsort(self.axes)))
 
     def forward(self, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -98,9 +98,10 @@ class Regrid:
 
 
 def build_regrid(grid: Grid, orientation: str = "RAS", spacing: Sequence[float] | None = None) -> Regrid:
-    """The change from ``grid`` to ``orientation`` (three letters) and ``spacing`` (mm along the new axes; None keeps it).
+    """The change from ``grid`` to ``orientation`` (three letters) and ``spacing`` (mm, along the new axes).
 
-    The working box is the scan's own, so the spacing reached is the asked one up to a fraction of a voxel over the box.
+    No spacing keeps the scan's. The working box is the scan's own, so the spacing reached is the asked one up to a
+    fraction of a voxel over the box.
 
     Raises:
         UsageError: an orientation or a spacing that does not exist.
@@ -118,7 +119,7 @@ def build_regrid(grid: Grid, orientation: str = "RAS", spacing: Sequence[float] 
 
 
 def resample(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Trilinear resampling of (C, D, H, W) floats to ``shape`` over the same box; the tensor itself if nothing changes."""
+    """Trilinear resampling of (C, D, H, W) floats to ``shape`` over the same box; itself if nothing changes."""
     if tuple(tensor.shape[1:]) == tuple(shape):
         return tensor
     return F.interpolate(tensor[None], size=tuple(shape), mode="trilinear", align_corners=False)[0]

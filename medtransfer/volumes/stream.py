@@ -48,7 +48,7 @@ class ByteSource:
 
     def read_into(self, buffer: npt.NDArray[np.uint8]) -> int:
         """Fill ``buffer`` as far as the file goes; returns how many bytes came."""
-        view, done = memoryview(buffer), 0
+        view, done = memoryview(buffer.data), 0
         while done < len(view) and (got := self._step(view[done : done + _CHUNK])):
             done += got
         return done

@@ -1,12 +1,13 @@
 """The one gate in front of every scan: what would lead to a plausible but wrong result is refused here.
 
-A check raises, or returns warnings. They run in the order in which a file is read, so that nothing is allocated on the word
-of a header that makes no sense.
+A check raises, or returns warnings. They run in the order in which a file is read, so that nothing is allocated on the
+word of a header that makes no sense.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -63,7 +64,7 @@ def ends_early(got: int, claimed: int, header_only: bool, path: Path) -> VolumeE
     return VolumeError(f"{lead}ends early: {got} of {claimed} bytes", path=path, hint="Copy or download it again")
 
 
-def check_values(array: npt.NDArray[np.generic], path: Path | None) -> None:
+def check_values(array: npt.NDArray[Any], path: Path | None) -> None:
     """Refuse NaN and infinite voxels: one of them makes a normalised volume NaN and its mask empty.
 
     Raises:
@@ -98,7 +99,7 @@ def check_grids(a: Grid, b: Grid, names: tuple[str, str], path: Path | None) -> 
     return [f"{names[1]} lies up to {moved:.2g} voxels off {names[0]}"] if moved > SAME_VOXELS else []
 
 
-def whole_labels(array: npt.NDArray[np.generic], path: Path | None) -> tuple[npt.NDArray[np.int32], list[str]]:
+def whole_labels(array: npt.NDArray[Any], path: Path | None) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Labels as int32; floating-point ones within 1e-3 of a whole number are rounded, with a note.
 
     Raises:
@@ -135,7 +136,7 @@ def check_classes(labels: npt.NDArray[np.int32], num_classes: int, ignore_index:
         raise VolumeError(reason, path=path, hint="Remap them, raise the number of classes, or name an ignore_index")
 
 
-def _check_fractions(array: npt.NDArray[np.generic], rounded: npt.NDArray[np.generic], path: Path | None) -> None:
+def _check_fractions(array: npt.NDArray[Any], rounded: npt.NDArray[Any], path: Path | None) -> None:
     off = np.abs(array - rounded) > ROUND_TOLERANCE
     if not off.any():
         return
@@ -148,7 +149,6 @@ def _check_fractions(array: npt.NDArray[np.generic], rounded: npt.NDArray[np.gen
 
 
 def _check_dimensions(header: Header, path: Path | None) -> None:
-    ndim = len(header.shape) if header.pair is None else int(header.nifti["dim"][0])
     if not 1 <= header.ndim <= 7:
         raise VolumeError(f"the header claims {header.ndim} dimensions, NIfTI has 1 to 7", path=path)
     if min(header.shape) < 1:
@@ -183,7 +183,7 @@ def _check_scaling(header: Header, path: Path | None) -> list[str]:
     return []
 
 
-def check_scaled_range(array: npt.NDArray[np.generic], slope: float, path: Path | None) -> list[str]:
+def check_scaled_range(array: npt.NDArray[Any], slope: float, path: Path | None) -> list[str]:
     """A scaling that blows intensities up is a damaged header.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Masks and maps as NIfTI on a scan's own grid: smallest type, nothing inherited but geometry, read back before they count."""
+"""Masks and maps as NIfTI on a scan's own grid: smallest type, only geometry inherited, read back before they count."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def labels_image(array: npt.NDArray[Any], reference: Reference) -> nib.Nifti1Ima
 
     >>> grid = Grid((2, 3, 4), np.diag([1.0, 2.0, 3.0, 1.0]))
     >>> labels_image(np.full((2, 3, 4), 300), grid).get_data_dtype()
-    dtype('uint16')
+    dtype('<u2')
     """
     return _image(_smallest(array), reference)
 
@@ -58,7 +58,7 @@ def write_labels(
 def write_image(
     array: npt.NDArray[Any], reference: Reference, path: str | os.PathLike[str], overwrite: bool = False
 ) -> Path:
-    """Write values (I, J, K) or (C, I, J, K), channels as the fourth axis in the file, as float32 on the reference's grid.
+    """Write values (I, J, K), or (C, I, J, K) with the channels as the file's fourth axis, as float32.
 
     Raises:
         OutputExistsError: the output exists and ``overwrite`` is false.
