@@ -1,1 +1,1 @@
-"""Files <-> tensors: the one safe reader of weight files, and the model folder with its card. Nothing in a file runs."""
+"""Files <-> tensors: the one safe reader of weight files, the model folder and its card. Nothing in a file runs."""

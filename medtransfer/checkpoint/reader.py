@@ -1,0 +1,106 @@
+"""One way in for weights of any kind: ``read_weights`` tells the kind by content and gives tensors by name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .folder import read_model_folder
+from .safetensors_file import load_safetensors
+from .source import identify, local_path
+from .tensor_checks import nonfinite_keys
+from .torch_file import read_torch_file
+from .wrappers import find_weights, without_tensors
+
+WeightFormat = Literal["safetensors", "torch", "model_folder"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a weight file holds.
+
+    ``tensors`` are on the CPU, in the dtype they are stored in, under the file's own names; they may be mapped from
+    the file. ``wrapper`` is the dotted key under which they stood (``"state_dict"``), None if at the top.
+    ``metadata`` is the rest of the file that is plain data; ``notes`` are sentences worth telling the user.
+    """
+
+    tensors: dict[str, Tensor]
+    format: WeightFormat
+    wrapper: str | None
+    path: Path
+    metadata: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_weights(path: str | os.PathLike[str], allow_nonfinite: bool = False, wrapper: str | None = None) -> Weights:
+    """Read a torch file, a safetensors file or a model folder; nothing in it is executed.
+
+    Args:
+        path: The file or folder; told apart by content, so the suffix does not matter.
+        allow_nonfinite: Accept NaN and infinite weights, with a note.
+        wrapper: The dotted key to take the weights from, when a file holds several sets ("teacher").
+
+    Raises:
+        CheckpointError: anything wrong with the file; the message says what, and what to do.
+
+    >>> import tempfile, torch
+    >>> file = Path(tempfile.mkdtemp()) / "net.pth"
+    >>> torch.save({"state_dict": {"conv.weight": torch.ones(2, 1, 3, 3, 3)}, "epoch": 7}, file)
+    >>> weights = read_weights(file)
+    >>> weights.format, weights.wrapper, list(weights.tensors), weights.metadata
+    ('torch', 'state_dict', ['conv.weight'], {'epoch': 7})
+    """
+    path = local_path(path)
+    if path.is_dir():
+        weights = _read_folder(path)
+    elif identify(path) == "safetensors":
+        tensors, header = load_safetensors(path)
+        weights = Weights(tensors, "safetensors", None, path, dict(header))
+    else:
+        weights = _read_torch(path, wrapper)
+    _refuse_no_tensors(weights)
+    weights.notes.extend(_precision_notes(weights.tensors))
+    return _check_finite(weights, allow_nonfinite)
+
+
+def _read_folder(path: Path) -> Weights:
+    tensors, card = read_model_folder(path)
+    return Weights(tensors, "model_folder", None, path, msgspec.to_builtins(card))
+
+
+def _read_torch(path: Path, wrapper: str | None) -> Weights:
+    tree, notes = read_torch_file(path)
+    found = find_weights(tree, path, wrapper)
+    notes = [*notes, *found.notes]
+    return Weights(found.tensors, "torch", found.wrapper, path, without_tensors(found.rest), notes)
+
+
+def _refuse_no_tensors(weights: Weights) -> None:
+    if not weights.tensors:
+        raise CheckpointError("no weights found: the file holds no tensors", path=weights.path)
+
+
+def _precision_notes(tensors: dict[str, Tensor]) -> list[str]:
+    """Half precision is kept as stored; whoever loads the tensors casts them to the target's dtype."""
+    half = [tensor.dtype for tensor in tensors.values() if tensor.is_floating_point() and tensor.dtype.itemsize < 4]
+    names = " and ".join(sorted({str(dtype).removeprefix("torch.") for dtype in half}))
+    return [f"{len(half)} of {len(tensors)} tensors are stored in {names} and kept so"] if half else []
+
+
+def _check_finite(weights: Weights, allow_nonfinite: bool) -> Weights:
+    keys = nonfinite_keys(weights.tensors)
+    if not keys:
+        return weights
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    reason = f"NaN or infinite values in {', '.join(keys[:3])}{more}"
+    if not allow_nonfinite:
+        hint = "Take an earlier checkpoint of that training"
+        raise CheckpointError(reason, path=weights.path, hint=hint)
+    weights.notes.append(reason)
+    return weights
