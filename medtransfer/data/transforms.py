@@ -1,0 +1,138 @@
+"""Patches and augmentation: named presets of MONAI's random transforms, each number open to the config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from monai.transforms import (
+    Compose,
+    RandAffined,
+    RandCropByPosNegLabeld,
+    RandFlipd,
+    RandGaussianNoised,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    RandSpatialCropd,
+)
+
+from ..errors import ConfigError
+
+
+class Augmentation(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What is varied at random, and by how much. All zero: nothing.
+
+    Attributes:
+        affine: Probability of a rotation, zoom and shift together.
+        rotate: Largest angle about each axis, degrees.
+        zoom: Largest change of size along each axis, as a share (0.1: 90 % to 110 %).
+        shift: Largest shift along each axis, voxels.
+        flips: Axes that may be mirrored (probability 0.5 each). Leave out left-right where sides are classes.
+        intensity: Probability of each change of intensity.
+        gain: Largest change of contrast, as a share.
+        offset: Largest offset, in units of the prepared scan (standard deviations for z-score).
+        noise: Largest standard deviation of Gaussian noise, same units.
+        foreground: Share of the patches that are centred on a labelled voxel.
+    """
+
+    affine: float = 0.0
+    rotate: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+    flips: tuple[int, ...] = ()
+    intensity: float = 0.0
+    gain: float = 0.0
+    offset: float = 0.0
+    noise: float = 0.0
+    foreground: float = 0.67
+
+
+PRESETS = {
+    "none": Augmentation(),
+    "light": Augmentation(affine=0.5, rotate=12, zoom=0.1, intensity=0.5, gain=0.1, offset=0.1, noise=0.05),
+    "strong": Augmentation(
+        affine=0.8, rotate=30, zoom=0.25, shift=4, flips=(0, 1, 2), intensity=0.5, gain=0.3, offset=0.3, noise=0.15
+    ),
+}
+
+
+def read_augmentation(given: str | Mapping[str, Any] | Augmentation | None) -> Augmentation:
+    """A preset by name, or ``dict(preset="light", rotate=20)``: a preset with changes.
+
+    Raises:
+        ConfigError: an unknown preset or key, or a value of the wrong kind.
+
+    >>> read_augmentation(dict(preset="light", flips=[0])).flips
+    (0,)
+    """
+    if isinstance(given, Augmentation):
+        return given
+    changes = {"preset": given} if isinstance(given, str) else dict(given or {})
+    preset = changes.pop("preset", "none")
+    if preset not in PRESETS:
+        raise ConfigError(f"there is no augmentation {preset!r}", hint=f"Use {', '.join(PRESETS)}")
+    try:
+        return msgspec.convert({**msgspec.to_builtins(PRESETS[preset]), **changes}, Augmentation)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"augmentation: {error}", hint=f"Keys: {', '.join(Augmentation.__struct_fields__)}") from error
+
+
+def build_augmentation(
+    given: str | Mapping[str, Any] | Augmentation | None, patch_size: Sequence[int] | None, labelled: bool
+) -> Compose:
+    """Random transforms for samples with ``image`` (C,D,H,W) and, if ``labelled``, ``label`` (1,D,H,W).
+
+    With a ``patch_size``, a patch is cut first (the sample must be at least as large); labelled samples carry
+    ``fg_indices`` and ``bg_indices``, the flat positions of labelled and other voxels.
+    """
+    chosen = read_augmentation(given)
+    keys = ["image", "label"] if labelled else ["image"]
+    steps = [*_crop(chosen, patch_size, keys, labelled), *_affine(chosen, keys), *_flips(chosen, keys)]
+    return Compose([*steps, *_intensity(chosen)])
+
+
+def _crop(chosen: Augmentation, patch_size: Sequence[int] | None, keys: list[str], labelled: bool) -> list[Any]:
+    if patch_size is None:
+        return []
+    if not labelled:
+        return [RandSpatialCropd(keys, tuple(patch_size), random_size=False)]
+    crop = RandCropByPosNegLabeld(
+        keys,
+        label_key="label",
+        spatial_size=tuple(patch_size),
+        pos=chosen.foreground,
+        neg=1 - chosen.foreground,
+        fg_indices_key="fg_indices",
+        bg_indices_key="bg_indices",
+    )
+    return [crop]
+
+
+def _affine(chosen: Augmentation, keys: list[str]) -> list[Any]:
+    if not chosen.affine:
+        return []
+    affine = RandAffined(
+        keys,
+        prob=chosen.affine,
+        rotate_range=[math.radians(chosen.rotate)] * 3,
+        scale_range=[chosen.zoom] * 3,
+        translate_range=[chosen.shift] * 3,
+        mode=["bilinear", "nearest"][: len(keys)],
+        padding_mode=["border", "zeros"][: len(keys)],
+    )
+    return [affine]
+
+
+def _flips(chosen: Augmentation, keys: list[str]) -> list[Any]:
+    return [RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in chosen.flips]
+
+
+def _intensity(chosen: Augmentation) -> list[Any]:
+    steps = (
+        (chosen.gain, RandScaleIntensityd("image", factors=chosen.gain, prob=chosen.intensity)),
+        (chosen.offset, RandShiftIntensityd("image", offsets=chosen.offset, prob=chosen.intensity)),
+        (chosen.noise, RandGaussianNoised("image", prob=chosen.intensity, std=chosen.noise)),
+    )
+    return [step for amount, step in steps if amount and chosen.intensity]

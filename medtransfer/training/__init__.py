@@ -1,0 +1,1 @@
+"""Training by mmengine configs: the only room that knows mmengine's Runner."""

@@ -1,0 +1,65 @@
+"""The registry scope ``medtransfer``: everything that a config may name by ``type``."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any
+
+import mmengine.registry as root
+import torch
+from mmengine.registry import Registry
+from monai import losses
+
+from ..data.dataset import DecathlonDataset, TableDataset
+from ..data.sampler import CaseSampler
+from ..model_zoo.catalog import create_model
+from ..model_zoo.names import MODEL_NAMES
+from ..model_zoo.resnet import ResNet
+from ..model_zoo.unet import UNet
+
+SCOPE = "medtransfer"
+
+# mmengine looks for a module <scope>.registry, and warns at every build that does not find it
+sys.modules.setdefault(f"{SCOPE}.registry", sys.modules[__name__])
+
+MODELS = Registry("model", parent=root.MODELS, scope=SCOPE)
+DATASETS = Registry("dataset", parent=root.DATASETS, scope=SCOPE)
+DATA_SAMPLERS = Registry("data sampler", parent=root.DATA_SAMPLERS, scope=SCOPE)
+HOOKS = Registry("hook", parent=root.HOOKS, scope=SCOPE)
+METRICS = Registry("metric", parent=root.METRICS, scope=SCOPE)
+OPTIMIZERS = Registry("optimizer", parent=root.OPTIMIZERS, scope=SCOPE)
+OPTIM_WRAPPERS = Registry("optim_wrapper", parent=root.OPTIM_WRAPPERS, scope=SCOPE)
+PARAM_SCHEDULERS = Registry("parameter scheduler", parent=root.PARAM_SCHEDULERS, scope=SCOPE)
+LOOPS = Registry("loop", parent=root.LOOPS, scope=SCOPE)
+VISUALIZERS = Registry("visualizer", parent=root.VISUALIZERS, scope=SCOPE)
+
+LOSSES = (
+    losses.DiceLoss,
+    losses.DiceCELoss,
+    losses.DiceFocalLoss,
+    losses.FocalLoss,
+    losses.GeneralizedDiceLoss,
+    losses.GeneralizedDiceFocalLoss,
+    losses.TverskyLoss,
+    torch.nn.CrossEntropyLoss,
+)
+
+
+def build_unet(encoder: dict[str, Any], num_classes: int, **arguments: Any) -> UNet:
+    """``dict(type="UNet", encoder=dict(type="ResNet", depth=18, ...), num_classes=3)``: a UNet around that encoder."""
+    return UNet.around(MODELS.build(encoder), num_classes, **arguments)
+
+
+def _register_all() -> None:
+    for name in MODEL_NAMES:
+        MODELS.register_module(name=name, module=partial(create_model, name))
+    for module in (ResNet, *LOSSES):
+        MODELS.register_module(module=module)
+    MODELS.register_module(name="UNet", module=build_unet)
+    for name, dataset in (("Decathlon", DecathlonDataset), ("Table", TableDataset)):
+        DATASETS.register_module(name=name, module=dataset)
+    DATA_SAMPLERS.register_module(module=CaseSampler)
+
+
+_register_all()
