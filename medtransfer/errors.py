@@ -60,7 +60,7 @@ class OutputExistsError(MedTransferError, FileExistsError):
     exit_code = 2
 
 
-class MissingExtraError(MedTransferError, ImportError):
+class MissingExtraError(MedTransferError, ImportError):  # type: ignore[misc]
     """An optional dependency is missing; the hint names the extra that brings it."""
 
     exit_code = 2
@@ -91,9 +91,13 @@ class ModelError(MedTransferError, ValueError):
 
 
 class TransferError(MedTransferError, ValueError):
-    """Weights that do not fit the target; the target was not touched."""
+    """Weights that do not fit the target; the target was not touched.
+
+    ``report`` is the TransferReport of what would have moved, where it got that far.
+    """
 
     exit_code = 4
+    report: object | None = None
 
 
 class ResourceError(MedTransferError, RuntimeError):

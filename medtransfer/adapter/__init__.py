@@ -1,0 +1,1 @@
+"""Moving weights between networks: what moves, how, and a report of every tensor."""

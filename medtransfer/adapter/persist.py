@@ -1,0 +1,109 @@
+"""Networks to model folders and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+import torch
+from torch import nn
+
+from ..checkpoint.card import Architecture, ModelCard
+from ..checkpoint.folder import read_model_folder, write_model_folder
+from ..errors import CheckpointError, MedTransferError, ModelError, UsageError
+from ..model_zoo.catalog import create_model
+
+
+def default_card(model: nn.Module) -> ModelCard:
+    """A card for a network of the zoo that says no more than its shape: no resampling, z-score, numbered names.
+
+    Raises:
+        ModelError: the network does not know how it was built.
+    """
+    architecture = getattr(model, "architecture", None)
+    if not architecture:
+        raise ModelError(
+            f"{type(model).__name__} does not know how it was built, so a model folder could not rebuild it",
+            hint="Build it with create_model, to_segmenter or to_classifier",
+        )
+    in_channels, num_classes = _sizes(model)
+    return ModelCard(
+        task=cast(Literal["classification", "segmentation"], model.task),
+        architecture=Architecture(architecture["name"], architecture["arguments"]),
+        input_channels=[f"channel_{i}" for i in range(in_channels)],
+        classes=[f"class_{i}" for i in range(num_classes)],
+    )
+
+
+def save(
+    model: nn.Module, folder: str | Path, card: ModelCard | Mapping[str, Any] | None = None, overwrite: bool = False
+) -> ModelCard:
+    """Write a model folder: ``model.safetensors``, ``model.json`` and a readable ``README.md``; no code, no pickle.
+
+    Args:
+        model: A network of the zoo.
+        folder: The folder to make; it appears whole or not at all.
+        card: What the scans must be like and what comes out; a mapping fills the fields it names. Without one: no
+            resampling, z-score intensities, channels and classes named by number.
+        overwrite: Replace a folder that exists.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        ModelError: the network does not know how it was built.
+        OutputExistsError: the folder exists.
+        UsageError: the card's fields are not those of the network.
+
+    >>> import tempfile, medtransfer as mt
+    >>> folder = Path(tempfile.mkdtemp()) / "model"
+    >>> card = mt.save(create_model("resnet10", base_channels=4, stem_channels=4), folder, {"classes": ["no", "yes"]})
+    >>> mt.load(folder).card.classes
+    ['no', 'yes']
+    """
+    full = _complete(default_card(model), card)
+    named, own = (len(full.input_channels), len(full.classes)), _sizes(model)
+    if named != own:
+        raise UsageError(
+            f"the card names {named[0]} channels and {named[1]} classes, the network has {own[0]} and {own[1]}"
+        )
+    return write_model_folder(Path(folder), model.state_dict(), full, overwrite=overwrite)
+
+
+def load(folder: str | Path) -> nn.Module:
+    """Rebuild the network of a model folder, in eval mode, with its card as the attribute ``card``.
+
+    Raises:
+        CheckpointError: the folder was refused, or its weights do not fit the architecture that it names.
+    """
+    tensors, card = read_model_folder(Path(folder))
+    try:
+        # shapes are compared before any memory is asked for: a card may claim any size
+        with torch.device("meta"):
+            model = create_model(card.architecture.name, **card.architecture.arguments)
+        model.load_state_dict(tensors, assign=True)
+    except (MedTransferError, RuntimeError, TypeError, ValueError) as error:
+        first = str(error).strip().splitlines()
+        raise CheckpointError(
+            f"the weights do not fit the architecture that model.json names: {' '.join(first[:2]).strip()}",
+            path=folder,
+            hint="Save the folder again with medtransfer.save",
+        ) from error
+    model.card = card  # type: ignore[assignment]
+    return model.eval()
+
+
+def _sizes(model: nn.Module) -> tuple[int, int]:
+    """Input channels and classes; 0 classes without a head."""
+    return int(cast(int, model.in_channels)), int(cast(int, model.num_classes or 0))
+
+
+def _complete(base: ModelCard, card: ModelCard | Mapping[str, Any] | None) -> ModelCard:
+    if card is None or isinstance(card, ModelCard):
+        return base if card is None else msgspec.structs.replace(card, architecture=base.architecture, task=base.task)
+    try:
+        return msgspec.convert({**msgspec.to_builtins(base), **card}, ModelCard)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the card is not valid: {error}") from error

@@ -1,0 +1,221 @@
+"""Weights from any source into a network, exactly or not at all.
+
+The steps are in order: read, rename, match by name, adapt the input convolution, set the head apart, check, and only
+then write into the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TransferError, UsageError
+from .dialects.base import INPUT_CONVS, part_of
+from .guess import guess_architecture
+from .input_conv import INPUT_MODES, ChannelMap, adapt_input_conv, map_input_conv
+from .report import Entry, TransferReport
+from .source import Source, SourceWeights, canonical_names, read_source
+
+HEAD_MODES = ("drop", "keep")
+
+
+@dataclass
+class Plan:
+    """What would be written: the target's key -> new values; and the report that says so."""
+
+    report: TransferReport
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+
+def transfer(
+    source: Source,
+    target: nn.Module,
+    input_channels: str | ChannelMap = "interpolate",
+    head: str = "drop",
+    min_coverage: float = 0.5,
+) -> TransferReport:
+    """Move weights into ``target``, and report every tensor of both sides.
+
+    The target is written only when all is checked; a refused transfer leaves it bit-equal. The source never changes.
+
+    Args:
+        source: A module, a state dict, a weight file of a supported format, or a model folder.
+        target: A network of the zoo, or any module whose keys one of the dialects names.
+        input_channels: How the input convolution takes another number of channels: a mode of
+            :func:`adapt_input_conv`, or a map ``{"flair": "flair", "adc": None}`` from the new channels in order to
+            the source's (by name, if the source is a model folder, or by index).
+        head: ``"drop"`` leaves the classes' layers as they are, ``"keep"`` moves them too.
+        min_coverage: Smallest share of the target encoder's parameters that must come from the source, 0 to 1.
+
+    Raises:
+        TransferError: nothing or too little matches, or shapes of the encoder differ; ``.report`` says which.
+        CheckpointError: the source file was refused.
+        UsageError: an option is unknown.
+
+    >>> from medtransfer import create_model
+    >>> tiny = dict(base_channels=4, stem_channels=4)
+    >>> classifier = create_model("resnet10", in_channels=2, num_classes=4, **tiny)
+    >>> report = transfer(classifier, create_model("resunet10", in_channels=1, num_classes=3, **tiny))
+    >>> report.coverage, [entry.key for entry in report.adapted]
+    (1.0, ['encoder_0.0.weight'])
+    """
+    _check_options(input_channels, head, min_coverage)
+    weights = read_source(source)
+    plan = make_plan(weights, target, input_channels, head)
+    _refuse_misfit(plan.report, weights, target, min_coverage)
+    _write(plan.values, target)
+    return plan.report
+
+
+def make_plan(weights: SourceWeights, target: nn.Module, input_channels: str | ChannelMap, head: str) -> Plan:
+    """Decide about every tensor without touching the target."""
+    state = target.state_dict()
+    target_keys = {name: key for key, name in canonical_names(list(state))[0].items()}
+    report = TransferReport(
+        source_format=weights.format, architecture=guess_architecture(weights.tensors), notes=list(weights.notes)
+    )
+    plan = Plan(report)
+    for name, tensor in weights.tensors.items():
+        key = target_keys.get(name)
+        _decide(plan, name, tensor, weights, key, None if key is None else state[key], input_channels, head)
+    for key in target_keys.values():
+        if key not in plan.values and not any(entry.key == key for entry in (*report.mismatched, *report.dropped)):
+            report.missing.append(Entry(key, "keeps its initial values", target_shape=tuple(state[key].shape)))
+    report.coverage = _coverage(plan.values, target, {key: name for name, key in target_keys.items()})
+    return plan
+
+
+def _decide(
+    plan: Plan,
+    name: str,
+    tensor: Tensor,
+    weights: SourceWeights,
+    key: str | None,
+    old: Tensor | None,
+    input_channels: str | ChannelMap,
+    head: str,
+) -> None:
+    def entry(how: str) -> Entry:
+        own = weights.keys[name]
+        return Entry(key or own, how, own, tuple(tensor.shape), None if old is None else tuple(old.shape))
+
+    report = plan.report
+    if part_of(name) == "head" and head == "drop":
+        report.dropped.append(entry("head='drop'"))
+    elif key is None or old is None:
+        report.unexpected.append(entry("the target has no such tensor"))
+    elif name in INPUT_CONVS and _wants_adapting(tensor, old, input_channels):
+        plan.values[key], how = _adapt(tensor, old.shape[1], input_channels, weights)
+        report.adapted.append(entry(how))
+    elif tensor.shape != old.shape:
+        report.mismatched.append(entry("the shapes differ"))
+    else:
+        plan.values[key] = tensor
+        report.loaded.append(entry("" if tensor.dtype == old.dtype else f"{_dtype(tensor)} cast to {_dtype(old)}"))
+
+
+def _wants_adapting(tensor: Tensor, old: Tensor, input_channels: str | ChannelMap) -> bool:
+    fits_otherwise = tensor.ndim == old.ndim and tensor.shape[0] == old.shape[0] and tensor.shape[2:] == old.shape[2:]
+    return fits_otherwise and (tensor.shape[1] != old.shape[1] or not isinstance(input_channels, str))
+
+
+def _adapt(
+    tensor: Tensor, in_channels: int, input_channels: str | ChannelMap, weights: SourceWeights
+) -> tuple[Tensor, str]:
+    if isinstance(input_channels, str):
+        how = f"{tensor.shape[1]} -> {in_channels} input channels by {input_channels!r}"
+        return adapt_input_conv(in_channels, tensor, input_channels), how
+    if len(input_channels) != in_channels:
+        raise UsageError(
+            f"input_channels maps {len(input_channels)} channels ({', '.join(input_channels)}), the target has "
+            f"{in_channels}"
+        )
+    names = weights.card.input_channels if weights.card else None
+    pairs = ", ".join(f"{new} <- {'zeros' if old is None else old}" for new, old in input_channels.items())
+    return map_input_conv(tensor, input_channels, names), f"input channels {pairs}"
+
+
+def _coverage(values: Mapping[str, Tensor], target: nn.Module, names: Mapping[str, str]) -> float:
+    sizes = {key: parameter.numel() for key, parameter in target.named_parameters()}
+    encoder = {key: size for key, size in sizes.items() if part_of(names[key]) == "encoder"}
+    # a network of another kind has no parts that we know: then all but the head counts
+    counted = encoder or {key: size for key, size in sizes.items() if part_of(names[key]) != "head"}
+    moved = sum(size for key, size in counted.items() if key in values)
+    return moved / sum(counted.values()) if counted else 0.0
+
+
+def _refuse_misfit(report: TransferReport, weights: SourceWeights, target: nn.Module, min_coverage: float) -> None:
+    names = canonical_names(list(target.state_dict()))[0]
+    wrong = [entry for entry in report.mismatched if part_of(names[entry.key]) != "decoder"]
+    looks = _different_architecture(report, target)
+    if not wrong and report.coverage > 0 and report.coverage >= min_coverage:
+        return
+    if report.coverage == 0 and not wrong:
+        reason = f"0 of {len(names)} tensors of the target match; {_first_keys(weights, names)}"
+        hint = looks or "Check that this is the file you mean and that the target has its architecture"
+    elif wrong:
+        first = wrong[0]
+        reason = (
+            f"{len(wrong)} tensors have other shapes than the target's, the first {first.key}: source "
+            f"{list(first.source_shape or ())}, target {list(first.target_shape or ())}"
+        )
+        hint = looks or _shape_hint(first)
+    else:
+        reason = (
+            f"only {report.coverage:.1%} of the target encoder's parameters come from the source, "
+            f"{min_coverage:.0%} are required ({len(report.missing)} tensors are missing)"
+        )
+        hint = looks or "Pass a smaller min_coverage (--min-coverage) if that is what you want"
+    error = TransferError(reason, path=weights.path, hint=hint)
+    error.report = report
+    raise error
+
+
+def _different_architecture(report: TransferReport, target: nn.Module) -> str | None:
+    own = guess_architecture(dict(_canonical_state(target)))
+    theirs = report.architecture
+    if not own or not theirs or own.replace("resunet", "resnet") == theirs.replace("resunet", "resnet"):
+        return None
+    return f"The checkpoint looks like {theirs}, the target is {own}: build the target with that depth"
+
+
+def _canonical_state(module: nn.Module) -> dict[str, Tensor]:
+    state = module.state_dict()
+    return {name: state[key] for key, name in canonical_names(list(state))[0].items()}
+
+
+def _shape_hint(entry: Entry) -> str:
+    source, target = entry.source_shape or (), entry.target_shape or ()
+    if len(source) != len(target):
+        return "The weights are of another dimension (2-D or 3-D) than the target"
+    if part_of(entry.key) == "head" or "final_layer" in entry.key:
+        return "Pass head='drop' to leave the head away"
+    return "Build the target with the source's widths (base_channels, stem_channels, deep_stem, pool)"
+
+
+def _first_keys(weights: SourceWeights, names: Mapping[str, str]) -> str:
+    theirs, ours = list(weights.keys.values())[:3], list(names)[:3]
+    return f"first keys of the source {', '.join(theirs)}; of the target {', '.join(ours)}"
+
+
+def _check_options(input_channels: str | ChannelMap, head: str, min_coverage: float) -> None:
+    if isinstance(input_channels, str) and input_channels not in INPUT_MODES:
+        raise UsageError(f"input_channels must be one of {', '.join(INPUT_MODES)} or a map, got {input_channels!r}")
+    if head not in HEAD_MODES:
+        raise UsageError(f"head must be one of {', '.join(HEAD_MODES)}, got {head!r}")
+    if not 0 <= min_coverage <= 1:
+        raise UsageError(f"min_coverage must be between 0 and 1, got {min_coverage}")
+
+
+def _write(values: Mapping[str, Tensor], target: nn.Module) -> None:
+    state = target.state_dict()
+    with torch.no_grad():
+        for key, value in values.items():
+            state[key].copy_(value)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
