@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import MedTransferError, OutputExistsError, ResourceError, UsageError
@@ -56,7 +56,8 @@ def atomic_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise ResourceError(f"cannot be written: {error.strerror or error}", path=path) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # missing, or its folder is a file
+            part.unlink()
 
 
 @contextmanager

@@ -20,6 +20,18 @@ GEOMETRY_FIELDS = (
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z"),
 )
+NUMBER_TYPES = {
+    2: "u1",
+    4: "i2",
+    8: "i4",
+    16: "f4",
+    64: "f8",
+    256: "i1",
+    512: "u2",
+    768: "u4",
+    1024: "i8",
+    1280: "u8",
+}
 _NIFTI1, _NIFTI2 = (348, slice(344, 348)), (540, slice(4, 8))
 _SINGLE, _PAIR = {348: b"n+1\0", 540: b"n+2\0"}, {348: b"ni1\0", 540: b"ni2\0"}
 HEADER_BYTES = 540
@@ -42,7 +54,7 @@ class Header:
     Args:
         nifti: nibabel's header object, fields as stored.
         shape: Sizes along all axes that it names.
-        dtype: Type of the stored voxels, byte order included; None if it has no numpy type.
+        dtype: Type of the stored voxels, byte order included; None if they are not plain numbers.
         affine: 4 x 4 float64 as nibabel reports it, in the file's own unit.
         ndim: How many axes the header claims, which a damaged one may put outside 1 to 7.
         pair: Whether the voxels are in an ``.img`` beside it.
@@ -112,10 +124,8 @@ def _affine(nifti: nib.Nifti1Header) -> npt.NDArray[np.float64]:
 
 
 def _dtype(nifti: nib.Nifti1Header) -> np.dtype | None:
-    try:
-        return nifti.get_data_dtype()
-    except nib.spatialimages.HeaderDataError:
-        return None
+    name = NUMBER_TYPES.get(int(nifti["datatype"]))
+    return None if name is None else np.dtype(name).newbyteorder(nifti.endianness)
 
 
 def _byte_order(block: bytes, length: int) -> str | None:

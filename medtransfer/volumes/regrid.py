@@ -47,7 +47,7 @@ class Regrid:
         return self.oriented.shape != self.target.shape
 
     def orient(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """(..., I, J, K) in the working order of axes, not resampled; a view."""
+        """(..., I, J, K) in the working order of axes, not resampled; a view, to be copied (torch takes no flipped one)."""
         lead = array.ndim - 3
         moved = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
         return np.flip(moved, tuple(lead + axis for axis in self.flips))
@@ -60,27 +60,27 @@ class Regrid:
 
     def forward(self, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Intensities (C, I, J, K) to the working grid (C, D, H, W), trilinear."""
-        moved = np.ascontiguousarray(self.orient(array))
+        moved = self.orient(array).copy()
         return resample(torch.from_numpy(moved), self.target.shape).numpy() if self.resamples else moved
 
     def backward(self, logits: torch.Tensor) -> npt.NDArray[np.float32]:
         """Logits (K, D, H, W) to the scan's grid (K, I, J, K), trilinear, as float32."""
         moved = resample(logits.detach().float().cpu(), self.oriented.shape)
-        return np.ascontiguousarray(self.unorient(moved.numpy()))
+        return self.unorient(moved.numpy()).copy()
 
     def forward_labels(self, labels: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """Labels (I, J, K) to the working grid, nearest neighbour."""
-        return np.ascontiguousarray(nearest(self.orient(labels), self.target.shape))
+        return nearest(self.orient(labels), self.target.shape).copy()
 
     def backward_labels(self, labels: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """Labels (D, H, W) to the scan's grid, nearest neighbour."""
-        return np.ascontiguousarray(self.unorient(nearest(labels, self.oriented.shape)))
+        return self.unorient(nearest(labels, self.oriented.shape)).copy()
 
     def forward_labels_smooth(self, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
         """Labels (I, J, K) to the working grid: each class's mask resampled linearly, the largest share wins."""
         if not self.resamples:
             return self.forward_labels(labels).astype(np.int32)
-        moved = np.ascontiguousarray(self.orient(labels))
+        moved = self.orient(labels).copy()
         values = np.unique(moved)
         shares = (torch.from_numpy((moved == value).astype(np.float32))[None] for value in values)
         winners = _running_argmax((resample(share, self.target.shape)[0] for share in shares), self.target.shape)
@@ -92,9 +92,9 @@ class Regrid:
         Goes class by class, so that K volumes of the scan's size are never held at once.
         """
         if not self.resamples:
-            return np.ascontiguousarray(self.unorient(logits.detach().argmax(0).cpu().numpy()))
+            return self.unorient(logits.detach().argmax(0).cpu().numpy()).copy()
         scores = (resample(score[None].detach().float().cpu(), self.oriented.shape)[0] for score in logits)
-        return np.ascontiguousarray(self.unorient(_running_argmax(scores, self.oriented.shape)))
+        return self.unorient(_running_argmax(scores, self.oriented.shape)).copy()
 
 
 def build_regrid(grid: Grid, orientation: str = "RAS", spacing: Sequence[float] | None = None) -> Regrid:

@@ -25,6 +25,16 @@ SAME_VOXELS, NEAR_VOXELS = 0.05, 0.5  # corners closer than this are the same gr
 SCALED_WARN, SCALED_LIMIT = 1e6, 1e9
 ROUND_TOLERANCE = 1e-3
 _MANY_FRACTIONS = 20
+_OTHER_TYPES = {
+    0: "of no type (datatype 0)",
+    1: "bool (single bits)",
+    128: "RGB colour",
+    2304: "RGBA colour",
+    32: "complex64",
+    1536: "float128",
+    1792: "complex128",
+    2048: "complex256",
+}
 
 
 def check_header(header: Header, path: Path | None) -> list[str]:
@@ -159,12 +169,14 @@ def _check_dimensions(header: Header, path: Path | None) -> None:
 
 
 def _check_type(header: Header, path: Path | None) -> None:
-    dtype = header.dtype
+    dtype, code = header.dtype, int(header.nifti["datatype"])
     if dtype is None:
-        raise VolumeError(f"unknown datatype code {int(header.nifti['datatype'])}", path=path)
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        name = _OTHER_TYPES.get(code, f"of the unknown datatype {code}")
+    elif dtype.kind not in "iuf" or dtype.itemsize > 8:
         name = "RGB colour" if dtype.kind == "V" else str(dtype)
-        raise VolumeError(f"voxels are {name}, not plain numbers of up to 64 bits", path=path, hint="Convert the scan")
+    else:
+        return
+    raise VolumeError(f"voxels are {name}, not plain numbers of up to 64 bits", path=path, hint="Convert the scan")
 
 
 def _check_offset(header: Header, path: Path | None) -> None:
@@ -196,7 +208,6 @@ def check_scaled_range(array: npt.NDArray[Any], slope: float, path: Path | None)
 
 
 def _check_geometry(header: Header, path: Path | None) -> list[str]:
-    _check_pixdim(header, path)
     affine = header.affine_mm
     if not np.isfinite(affine).all():
         raise VolumeError("the affine has NaN or infinite entries", path=path, hint="Re-export the scan")
@@ -209,6 +220,7 @@ def _check_geometry(header: Header, path: Path | None) -> list[str]:
         hint = "If the numbers are metres or micrometres, set xyzt_units to say so"
         raise VolumeError(f"spacing {listed} mm, outside {low} to {high:g} mm", path=path, hint=hint)
     _check_axes(affine[:3, :3] / spacing, path)
+    _check_pixdim(header, path)
     return _orientation_warnings(header)
 
 

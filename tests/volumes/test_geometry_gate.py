@@ -71,7 +71,7 @@ def test_i20_pixdim_must_be_positive(craft: Any, pixdim: float) -> None:
 
 @pytest.mark.parametrize("size", [1e-6, 1e4])
 def test_i21_spacing_that_no_scanner_has(craft: Any, size: float) -> None:
-    with pytest.raises(VolumeError, match="outside .* mm"):
+    with pytest.raises(VolumeError, match=r"outside .* mm"):
         read_volume(craft(affine=np.diag([size, size, size, 1])))
 
 
