@@ -47,7 +47,7 @@ class Regrid:
         return self.oriented.shape != self.target.shape
 
     def orient(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """(..., I, J, K) in the working order of axes, not resampled; a view, to be copied (torch takes no flipped one)."""
+        """(..., I, J, K) in the working order of axes, not resampled; a view, which torch cannot take."""
         lead = array.ndim - 3
         moved = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
         return np.flip(moved, tuple(lead + axis for axis in self.flips))
