@@ -92,7 +92,8 @@ class TransferReport:
 
 def _render(table: Table) -> str:
     out = io.StringIO()
-    Console(file=out, width=140, no_color=True).print(table)
+    # notebooks too get plain text: rich would print there at once
+    Console(file=out, width=140, color_system=None, force_jupyter=False, force_terminal=False).print(table)
     return out.getvalue().rstrip()
 
 

@@ -1,0 +1,77 @@
+"""The examples run as they stand, in a fresh folder, the way a reader would run them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import nibabel as nib
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+import medtransfer as mt
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+TINY = {"base_channels": 4, "stem_channels": 4}
+
+
+def run(script: str, *arguments: object, cwd: Path) -> str:
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def segmenter(tmp_path: Path) -> Path:
+    mt.save(mt.create_model("resunet10", **TINY), tmp_path / "segmenter", {"classes": ["background", "box"]})
+    return tmp_path / "segmenter"
+
+
+def test_python_api(tmp_path: Path) -> None:
+    lines = run("python_api.py", cwd=tmp_path).splitlines()
+    assert lines[0] == "resnet18"
+    assert lines[2] == "True"
+    assert lines[3] == "(32, 32, 32) True"
+    assert lines[4] == "['scan.json', 'scan.nii.gz']"
+
+
+def test_one_scan_is_segmented(tmp_path: Path, make_scan: Callable[..., Path], segmenter: Path) -> None:
+    scan = make_scan()
+    out = run("predict_one_scan.py", segmenter, scan, "masks", cwd=tmp_path)
+    assert "box:" in out
+    assert np.array_equal(nib.load(tmp_path / "masks" / "scan.nii.gz").affine, nib.load(scan).affine)
+
+
+def test_one_scan_is_classified(tmp_path: Path, make_scan: Callable[..., Path]) -> None:
+    model = mt.create_model("resnet10", num_classes=3, **TINY)
+    mt.save(model, tmp_path / "classifier", {"classes": ["a", "b", "c"]})
+    lines = run("predict_one_scan.py", tmp_path / "classifier", make_scan(), "out", cwd=tmp_path).splitlines()
+    assert sum(float(line.split(": ")[1]) for line in lines) == pytest.approx(1, abs=0.01)
+
+
+def test_a_folder_goes_on_after_a_bad_scan(tmp_path: Path, make_scan: Callable[..., Path], segmenter: Path) -> None:
+    make_scan("scans/a.nii.gz")
+    (tmp_path / "scans" / "b.nii.gz").write_text("no scan")
+    make_scan("scans/c.nii.gz")
+    out = run("predict_folder.py", segmenter, tmp_path / "scans", "masks", cwd=tmp_path)
+    assert "b.nii.gz: left out" in out
+    assert (tmp_path / "masks" / "c.nii.gz").exists()
+
+
+@pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.name)
+def test_notebook_runs_and_says_what_it_said(notebook: Path, tmp_path: Path) -> None:
+    written = nbformat.read(notebook, as_version=4)
+    ran = nbformat.read(notebook, as_version=4)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(ran, timeout=300, kernel_name="python3", resources=resources).execute()
+    for before, after in zip(written.cells, ran.cells, strict=True):
+        assert _text(before) == _text(after)
+
+
+def _text(cell: nbformat.NotebookNode) -> str:
+    return "".join(output.get("text", "") for output in cell.get("outputs", []))
