@@ -1,0 +1,124 @@
+"""A network ready to run on its device: the one place that calls it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError, ResourceError
+from ..volumes.memory import available_memory
+
+_PROBE = 32  # voxels along each axis of the trial that measures memory, at least
+_SHARE = 0.6  # of what is free; the rest is for the results and for other programs
+
+
+class Engine:
+    """A snapshot of a network in eval mode on ``device``, computing in ``dtype``.
+
+    Args:
+        network: (1, C, D, H, W) -> (1, K, D, H, W) or (1, K). Copied: later training of it does not reach the engine.
+        device: Where it runs.
+        dtype: float32, or a shorter type for autocast.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False).to(device)
+        self.device, self.dtype = device, dtype
+        self.in_channels = int(network.in_channels)  # type: ignore[arg-type]
+        self.strides = _strides(network)
+        self._voxel_bytes: float | None = None
+
+    @property
+    def sees_whole_input(self) -> bool:
+        """Whether a norm layer takes its statistics from the input, which then should be as large as in training."""
+        return any(_takes_input_statistics(module) for module in self.network.modules())
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Logits in float32 on the device, of an image (1, C, D, H, W) from anywhere.
+
+        Raises:
+            ResourceError: the device's memory did not suffice.
+        """
+        try:
+            with torch.inference_mode(), self._autocast():
+                output = self.network(image.to(self.device, non_blocking=True))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise self._out_of_memory(image) from error
+        except RuntimeError as error:
+            if "allocate" not in str(error):
+                raise
+            raise self._out_of_memory(image) from error
+        return (output[0] if isinstance(output, list | tuple) else output).float()
+
+    def estimate_bytes(self, shape: tuple[int, ...], classes: int) -> int:
+        """Memory that one pass over (D, H, W) voxels takes at its peak, with the logits in float32."""
+        if self._voxel_bytes is None:
+            self._voxel_bytes = self._measure()
+        return int(math.prod(shape) * (self._voxel_bytes + 4 * (self.in_channels + 2 * classes)))
+
+    def free_bytes(self, memory: str | float = "auto") -> int:
+        """The budget: ``memory`` GiB, or for ``auto`` a share of what the device has free."""
+        if memory != "auto":
+            return int(float(memory) * 2**30)
+        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else available_memory()
+        return int(_SHARE * free)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _measure(self) -> float:
+        """Bytes per voxel of the tensors alive at the worst moment of a pass over a small volume."""
+        shape = [max(_PROBE, 2 * stride) for stride in self.strides]
+        live = _LiveTensors()
+        handles = [module.register_forward_hook(live.record) for module in self.network.modules()]
+        try:
+            self(torch.zeros(1, self.in_channels, *shape))
+        finally:
+            for handle in handles:
+                handle.remove()
+        # twice the largest: a convolution's own workspace, and what is made between modules (cat, interpolate)
+        return (live.peak + 2 * live.largest) / math.prod(shape)
+
+    def _out_of_memory(self, image: Tensor) -> ResourceError:
+        sizes = "x".join(str(size) for size in image.shape[2:])
+        return ResourceError(f"no memory for one pass over {sizes} voxels on {self.device}", hint="Give a smaller tile")
+
+
+class _LiveTensors:
+    """Counts the bytes of module outputs that are alive at once; tensors that share a storage count once."""
+
+    def __init__(self) -> None:
+        self.peak, self.largest = 0, 0
+        self._seen: list[weakref.ref[Tensor]] = []
+
+    def record(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """A forward hook."""
+        if not isinstance(output, Tensor):
+            return
+        self._seen.append(weakref.ref(output))
+        alive = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for r in self._seen if (t := r()) is not None
+        }
+        self.peak = max(self.peak, sum(alive.values()))
+        self.largest = max(self.largest, *alive.values())
+
+
+def _takes_input_statistics(module: nn.Module) -> bool:
+    # the base class of batch and instance norm; without running statistics both look at the input in eval mode too
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return module.running_mean is None
+    return isinstance(module, nn.GroupNorm)
+
+
+def _strides(network: nn.Module) -> tuple[int, int, int]:
+    """The network's total stride along each axis, 1 if it does not say."""
+    if getattr(network, "ndim", 3) != 3:
+        raise ModelError("is a 2-D network; only 3-D networks run over volumes", hint="Build or inflate it in 3-D")
+    stride: Any = getattr(network, "output_stride", (1, 1, 1))
+    first, second, third = (stride,) * 3 if isinstance(stride, int) else stride
+    return int(first), int(second), int(third)
