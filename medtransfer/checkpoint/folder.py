@@ -56,12 +56,14 @@ def write_model_folder(
     folder = Path(folder)
     _refuse_other_folder(folder)
     _refuse_unfit(tensors)
-    card = msgspec.structs.replace(card, sha256="", versions={**card.versions, **_versions()})
     format_card(card)
+    card = msgspec.structs.replace(card, sha256="", versions={**card.versions, **_versions()})
     with atomic_folder(folder, overwrite) as part:
         _save(part / WEIGHTS_NAME, tensors, folder)
         card = msgspec.structs.replace(card, sha256=file_sha256(part / WEIGHTS_NAME))
         (part / CARD_NAME).write_bytes(format_card(card))
+        # safetensors makes its files readable by their owner only, whatever the umask says
+        (part / WEIGHTS_NAME).chmod((part / CARD_NAME).stat().st_mode)
         (part / README_NAME).write_text(render_readme(card, folder.name), encoding="utf-8")
     return card
 

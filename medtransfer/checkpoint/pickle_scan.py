@@ -7,6 +7,7 @@ torch's own safe loader stops at the first global that it does not allow; this s
 from __future__ import annotations
 
 import pickletools
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import IO
@@ -86,6 +87,8 @@ def scan_pickle(stream: IO[bytes]) -> PickleScan:
 
 
 def _modern_name(argument: str) -> str:
-    """``__builtin__ set`` as Python 2 named it -> ``builtins.set``, as torch's loader reads it too."""
+    """Protocol 2 names things as Python 2 did: ``commands Popen`` -> ``subprocess.Popen``; torch maps them alike."""
     module, _, name = argument.partition(" ")
-    return f"{'builtins' if module == '__builtin__' else module}.{name}"
+    if (module, name) in NAME_MAPPING:
+        return ".".join(NAME_MAPPING[module, name])
+    return f"{IMPORT_MAPPING.get(module, module)}.{name}"

@@ -2,14 +2,14 @@
 
 A pickle names the classes and functions that are to be called. For the names below, torch's safe loader is given one
 of these instead of the real thing: they keep what they are called with, and do nothing. The real ones would not all
-be safe: ``numpy.dtype`` lets a file turn the byte order of the process's own float64 around (its ``__setstate__``
-works on the shared instance), mmengine's ``HistoryBuffer`` lets a file replace its methods, and ``getattr`` reaches
-anything.
+be safe: ``numpy.ndarray`` and ``bytes`` allocate whatever a file asks for, mmengine's ``HistoryBuffer`` lets a file
+replace the methods of its class, and ``getattr`` reaches anything. Nor need they be there, in the version of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -84,6 +84,8 @@ class NumpyArray(StandIn):
 
     def plain(self) -> torch.Tensor | None:
         """The array as a tensor of the same shape."""
+        if not isinstance(self.state, tuple) or len(self.state) != 5:
+            raise ValueError("a numpy array without content")
         _version, shape, kind, fortran, data = self.state
         if not isinstance(kind, NumpyType) or not isinstance(data, bytes):
             return None
@@ -122,7 +124,11 @@ def _numpy_number(kind: Any, data: Any = b"") -> Any:
 
 
 def _path_text(*parts: Any) -> str:
-    return "/".join(map(str, parts))
+    return str(PurePosixPath(*map(str, parts)))
+
+
+def _empty_bytes(*_arguments: Any) -> bytes:
+    return b""  # how an array without elements is written; bytes(10**12) would be a bomb
 
 
 def _empty_dict(*_arguments: Any) -> dict[Any, Any]:
@@ -149,6 +155,7 @@ STAND_INS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         **{f"{core}._reconstruct": _numpy_array for core in _NUMPY_CORES},
         "mmengine.logging.history_buffer.HistoryBuffer": Record,
         "argparse.Namespace": Record,
+        "builtins.bytes": _empty_bytes,
         "builtins.getattr": Nothing,
         **{f"builtins.{name}": Nothing for name in ("list", "dict", "int", "float", "str", "tuple")},
         "collections.defaultdict": _empty_dict,

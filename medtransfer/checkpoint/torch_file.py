@@ -75,7 +75,7 @@ def _refuse_code(path: Path, scan: PickleScan, allow: Mapping[str, Callable[...,
     """Refuse a pickle that names anything but plain data; the reason lists what it names."""
     refused = scan.refused(allow)
     unusual = sorted({_REBUILT[name] for name in refused if name in _REBUILT})
-    if unusual and len(refused) == sum(name in _REBUILT for name in refused):
+    if unusual and all(name.startswith("torch.") for name in refused):
         raise CheckpointError(f"holds {' and '.join(unusual)}", path=path, hint="Save dense tensors on the CPU")
     if any(name.startswith("torch.nn.modules.") for name in refused):
         reason = f"contains code objects ({_listed(refused)}): a whole network was saved"

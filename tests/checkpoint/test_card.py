@@ -1,0 +1,191 @@
+"""The card of a model folder: strict, and without a way to name a file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from medtransfer.checkpoint.card import ORIENTATIONS, Intensity, ModelCard, format_card, parse_card, read_card
+from medtransfer.errors import CheckpointError
+
+
+def _changed(card: ModelCard, place: str, value: Any) -> str:
+    tree = msgspec.to_builtins(card)
+    *above, last = place.split(".")
+    inner = tree
+    for key in above:
+        inner = inner[key]
+    inner[last] = value
+    return json.dumps(tree)
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("format_version", 2, "`format_version` is 2, but this medtransfer reads up to 1. Update medtransfer"),
+    ("format_version", 0, "format_version"),
+    ("format_version", "1", "format_version"),
+    ("surprise", 1, "unknown field `surprise`"),
+    ("architecture.surprise", 1, "unknown field `surprise`"),
+    ("intensity.surprise", 1, "unknown field `surprise`"),
+    ("task", "detection", "$.task"),
+    ("input_channels", [], "$.input_channels"),
+    ("input_channels", ["a"] * 5000, "$.input_channels"),
+    ("input_channels", [1], "$.input_channels[0]"),
+    ("input_channels", ["a", "b"], "`architecture.arguments.in_channels` is 1, but the card names 2"),
+    ("input_channels", ["T1\n"], "`input_channels`"),
+    ("classes", ["a", "a", "b"], "`classes` names two things alike"),
+    ("classes", ["x" * 201, "b", "c"], "$.classes[0]"),
+    ("classes", ["a"], "`architecture.arguments.num_classes` is 3"),
+    ("spacing", [1.0, 0.0, 1.0], "$.spacing[1]"),
+    ("spacing", [1.0, -1.0, 1.0], "$.spacing[1]"),
+    ("spacing", [1.0], "$.spacing"),
+    ("spacing", "1", "$.spacing"),
+    ("orientation", "RAR", "`orientation`"),
+    ("orientation", "ras", "`orientation`"),
+    ("intensity.scheme", "minmax", "$.intensity.scheme"),
+    ("intensity.scheme", "clip", "needs finite `low` < `high`"),
+    ("intensity.low", 1.0, "`low` and `high`"),
+    ("patch_size", [0, 1, 1], "$.patch_size[0]"),
+    ("patch_size", [1.5, 1, 1], "$.patch_size[0]"),
+    ("patch_size", [10**9, 1, 1], "$.patch_size[0]"),
+    ("sha256", "abc", "$.sha256"),
+    ("metrics", {"dice": "high"}, "$.metrics"),
+    ("architecture.name", "os.system", "`name`"),
+    ("architecture.name", "../net", "`name`"),
+    ("architecture.arguments.in_channels", 10**9, "`arguments.in_channels`"),
+    ("architecture.arguments.stem_channels", -(10**9), "`arguments.stem_channels`"),
+    ("architecture.arguments.num_classes", 7, "`architecture.arguments.num_classes` is 7"),
+    ("architecture.arguments.norm_cfg", {"type": "subprocess.Popen"}, "`arguments.norm_cfg.type`"),
+    ("architecture.arguments.norm_cfg", {"type": "a/b"}, "`arguments.norm_cfg.type`"),
+    ("architecture.arguments.norm_cfg", {"type": ["BN"]}, "`arguments.norm_cfg.type`"),
+    ("architecture.arguments.a b", 1, "`arguments` must have names as keys"),
+    ("architecture.arguments.blocks", [[1, "/etc/passwd"]], "`arguments.blocks[0][1]`"),
+    ("architecture.arguments.pool", "x" * 100, "`arguments.pool`"),
+    ("architecture.arguments.strides", [1] * 2000, "`arguments.strides`"),
+    ("parent", [1], "$.parent"),
+]
+
+
+@pytest.mark.parametrize("place, value, words", WRONG, ids=[f"{place}-{i}" for i, (place, _, _) in enumerate(WRONG)])
+def test_c37_wrong_values_name_their_field(card: ModelCard, place: str, value: Any, words: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        parse_card(_changed(card, place, value), "net/model.json")
+    assert words in str(caught.value)
+    assert str(caught.value.path) == "net/model.json"
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["task", "architecture", "input_channels", "classes"])
+def test_c37_missing_fields_are_named(card: ModelCard, field: str) -> None:
+    tree = msgspec.to_builtins(card)
+    del tree[field]
+    with pytest.raises(CheckpointError, match=f"missing required field `{field}`"):
+        parse_card(json.dumps(tree))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "not JSON at line 1"),
+        ("{", "not JSON at line 1, column 2"),
+        ("[]", "Expected `object`"),
+        ("null", "Expected `object`"),
+        (b"\xff", "UTF-8"),
+        ('{"task": NaN}', "NaN is not a JSON number"),
+        ('{"task": "a", "task": "b"}', "the key 'task' stands there twice"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"format_version": 99, "anything": {}}', "`format_version` is 99"),
+    ],
+    ids=["empty", "open", "list", "null", "not UTF-8", "NaN", "twice", "deep", "newer, of another shape"],
+)
+def test_c37_broken_text_says_where(text: str | bytes, words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        parse_card(text)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+def test_c37_numbers_beyond_floats_are_refused(card: ModelCard, number: str) -> None:
+    with pytest.raises(CheckpointError, match="metrics"):
+        parse_card(_changed(card, "metrics", {"dice": "X"}).replace('"X"', number))
+
+
+PATHS = ["../../etc/x", "/etc/passwd", "C:\\x", "C:/x", "a/../b", "a\\b", ".", "..", "a//b", "", "a\x00b"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("place", ["classes", "input_channels", "architecture.name", "architecture.arguments.pool"])
+def test_c38_nothing_in_a_card_can_name_a_file(card: ModelCard, place: str, path: str) -> None:
+    value: Any = path
+    if place in ("classes", "input_channels"):
+        value = [path, *getattr(card, place)[1:]]
+    if (place, path) == ("architecture.arguments.pool", ""):
+        pytest.skip("an empty word names nothing")
+    with pytest.raises(CheckpointError):
+        parse_card(_changed(card, place, value))
+
+
+@pytest.mark.parametrize("key", ["classes_file", "weights", "path", "include"])
+def test_c38_there_is_no_field_for_a_file(card: ModelCard, key: str) -> None:
+    with pytest.raises(CheckpointError, match=f"unknown field `{key}`"):
+        parse_card(_changed(card, key, "labels.json"))
+
+
+@pytest.mark.parametrize("name", ["kidney/cyst", "edema & core", "Läsion", "T1 (Gd)", "CD8+", "class 1."])
+def test_names_that_people_use_are_taken(card: ModelCard, name: str) -> None:
+    assert parse_card(_changed(card, "classes", ["background", "b", name])).classes[2] == name
+
+
+def test_orientations_are_the_48_codes() -> None:
+    import nibabel
+
+    codes = {"".join(nibabel.aff2axcodes(nibabel.orientations.inv_ornt_aff(o, (2, 2, 2)))) for o in _orientations()}
+    assert codes == ORIENTATIONS
+    assert len(ORIENTATIONS) == 48
+
+
+def _orientations() -> list[list[list[int]]]:
+    from itertools import permutations, product
+
+    return [
+        [[axis, flip] for axis, flip in zip(axes, flips, strict=True)]
+        for axes in permutations(range(3))
+        for flips in product((1, -1), repeat=3)
+    ]
+
+
+def test_card_comes_back_equal_and_with_a_stable_order(card: ModelCard) -> None:
+    card.parent = {"format": "torch", "coverage": 0.98, "sha256": "0" * 64, "notes": ["a"]}
+    card.intensity = Intensity("clip", low=-1000.0, high=400.0)
+    text = format_card(card)
+    assert parse_card(text) == card
+    assert format_card(parse_card(text)) == text
+    assert list(json.loads(text))[:3] == ["format_version", "task", "architecture"]
+
+
+def test_a_card_that_a_reader_would_refuse_is_not_written(card: ModelCard) -> None:
+    card.classes = [1, 2, 3]  # type: ignore[list-item]
+    with pytest.raises(CheckpointError, match=r"\$\.classes"):
+        format_card(card)
+    card.classes = ["a", "b", object()]  # type: ignore[list-item]
+    with pytest.raises(CheckpointError, match="not plain data"):
+        format_card(card)
+
+
+def test_card_is_read_without_the_weights(model_folder: Path, card: ModelCard) -> None:
+    (model_folder / "model.safetensors").unlink()
+    assert read_card(model_folder).classes == card.classes
+
+
+def test_oversized_card_is_not_read(model_folder: Path, refused) -> None:
+    (model_folder / "model.json").write_bytes(b" " * (5 << 20))
+    refused(model_folder, "is larger than", reader=read_card)
+
+
+def test_card_imports_no_torch() -> None:
+    code = "import sys, medtransfer, medtransfer.checkpoint.card; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

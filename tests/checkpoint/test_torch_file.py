@@ -1,0 +1,469 @@
+"""Torch files: each row of the battery that is about the file itself, and what may be read of foreign ones."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from medtransfer.checkpoint import tensor_checks, torch_archive
+from medtransfer.checkpoint.reader import read_weights
+from medtransfer.checkpoint.torch_file import load_torch_file
+from medtransfer.errors import CheckpointError
+
+CALLS = ("posix.system", "subprocess.Popen", "builtins.exec", "builtins.eval", "io.open")
+
+
+def test_c01_missing_file_suggests_near_names(torch_file: Path, refused) -> None:
+    refused(torch_file.with_name("nett.pth"), "no such file", "net.pth")
+    refused(torch_file.parent / "absent" / "net.pth", "no such file")
+    refused(torch_file / "net.pth", "no such file")
+
+
+def test_c03_empty_file(tmp_path: Path, refused) -> None:
+    (tmp_path / "a.pth").touch()
+    refused(tmp_path / "a.pth", "the file is empty")
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
+def test_c04_cut_file_is_truncated_or_damaged(torch_file: Path, refused, keep: float) -> None:
+    data = torch_file.read_bytes()
+    torch_file.write_bytes(data[: int(len(data) * keep)])
+    refused(torch_file, "truncated or damaged")
+
+
+@pytest.mark.parametrize("cut", [1, 10, 22, 60])
+def test_c05_last_bytes_cut(torch_file: Path, refused, cut: int) -> None:
+    torch_file.write_bytes(torch_file.read_bytes()[:-cut])
+    refused(torch_file, "truncated or damaged")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_c06_random_bytes_are_no_checkpoint(tmp_path: Path, refused, seed: int) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(np.random.default_rng(seed).bytes(5000))
+    refused(path, "not a checkpoint")
+
+
+def test_c07_text_is_no_checkpoint(tmp_path: Path, refused) -> None:
+    path = tmp_path / "a.pth"
+    path.write_text("epoch,loss\n1,0.5\n")
+    refused(path, "not a checkpoint: text")
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE html>\n<html>", "\n <html lang=en>", "<?xml version='1.0'?><Error/>"])
+def test_c08_web_page(tmp_path: Path, refused, text: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_text(text)
+    refused(path, "looks like a web page", "download")
+
+
+def test_c09_git_lfs_pointer(tmp_path: Path, refused) -> None:
+    path = tmp_path / "a.pth"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    refused(path, "git-lfs pointer", "git lfs pull")
+
+
+def test_c10_plain_zip(tmp_path: Path, refused) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("holiday/photo.txt", "sun")
+    refused(tmp_path / "a.pth", "not a checkpoint", "zip archive")
+
+
+def _data_offset(path: Path, name: str) -> int:
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(name)
+    start = member.header_offset
+    head = path.read_bytes()[start : start + 30]
+    return start + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+
+
+@pytest.mark.parametrize("name", ["data/0", "data/3", "data.pkl"])
+def test_c11_bit_flip_is_found_by_the_checksum(torch_file: Path, refused, name: str) -> None:
+    data = bytearray(torch_file.read_bytes())
+    data[_data_offset(torch_file, f"net/{name}") + 5] ^= 4
+    torch_file.write_bytes(data)
+    refused(torch_file, f"checksum of {name} differs")
+
+
+def test_c11_archive_written_without_checksums_loads_with_a_note(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"w": torch.ones(2)}, tmp_path / "a.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert "without checksums" in read_weights(tmp_path / "a.pth").notes[0]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", CALLS)
+def test_c12_calls_are_refused_listed_and_not_made(
+    tmp_path: Path, attacks: ModuleType, refused, name: str, legacy: bool
+) -> None:
+    flag = tmp_path / "flag"
+    path = attacks.in_state_dict(tmp_path / "a.pth", attacks.flag_calls(flag)[name], legacy=legacy)
+    refused(path, "refused", name)
+    refused(path, name, reader=load_torch_file)
+    assert not flag.exists()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_c12_bare_pickle_and_newer_protocol_are_not_opened(
+    tmp_path: Path, attacks: ModuleType, refused, name: str
+) -> None:
+    flag = tmp_path / "flag"
+    call = attacks.flag_calls(flag)[name]
+    refused(attacks.bare_pickle(tmp_path / "a.pth", call), "bare Python pickle")
+    refused(attacks.in_state_dict(tmp_path / "b.pth", call, protocol=4), "pickle protocol 4")
+    assert not flag.exists()
+
+
+def test_payloads_do_work_on_an_unsafe_reader(tmp_path: Path, attacks: ModuleType) -> None:
+    for name, call in attacks.flag_calls(tmp_path / "flag").items():
+        torch.load(attacks.in_state_dict(tmp_path / "a.pth", call), weights_only=False)
+        deadline = time.monotonic() + 5
+        while not (tmp_path / "flag").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (tmp_path / "flag").exists(), name
+        (tmp_path / "flag").unlink()
+
+
+def test_subtle_payloads_do_work_on_an_unsafe_reader(tmp_path: Path, attacks: ModuleType) -> None:
+    from mmengine.logging import HistoryBuffer
+
+    before = dict(HistoryBuffer._statistics_methods)
+    try:
+        torch.load(attacks.message_hub_override(tmp_path / "a.pth"), weights_only=False)
+        assert HistoryBuffer([3.0, 5.0], [1, 1]).statistics("mean") == 5.0
+    finally:
+        HistoryBuffer._statistics_methods.update(before)
+    flip = (
+        "import torch, numpy; torch.load({!r}, weights_only=False); print(numpy.frombuffer(bytes(7) + bytes([1]))[0])"
+    )
+    path = str(attacks.numpy_byte_order_flip(tmp_path / "b.pth"))
+    done = subprocess.run([sys.executable, "-c", flip.format(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() != "7.291122019556398e-304"
+
+
+def test_c12_environment_variable_cannot_make_the_load_unsafe(
+    tmp_path: Path, attacks: ModuleType, refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    call = attacks.flag_calls(tmp_path / "flag")["io.open"]
+    refused(attacks.in_state_dict(tmp_path / "a.pth", call), "io.open")
+    assert not (tmp_path / "flag").exists()
+
+
+def test_c12_what_others_allowed_in_the_process_is_not_used(tmp_path: Path, attacks: ModuleType, refused) -> None:
+    call = attacks.flag_calls(tmp_path / "flag")["subprocess.Popen"]
+    with torch.serialization.safe_globals([subprocess.Popen, (getattr, "builtins.getattr")]):
+        refused(attacks.in_state_dict(tmp_path / "a.pth", call), "subprocess.Popen")
+        path = tmp_path / "b.pth"
+        torch.save({"w": torch.ones(2), "meta": attacks.Call(getattr, "word", "upper")}, path)
+        assert load_torch_file(path)["meta"] is None
+        assert subprocess.Popen in torch.serialization.get_safe_globals()
+    assert not (tmp_path / "flag").exists()
+
+
+def test_c13_whole_network_names_the_way_out(tmp_path: Path, refused) -> None:
+    torch.save(torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3)), tmp_path / "a.pth")
+    refused(tmp_path / "a.pth", "contains code objects", "re-save state_dict", "Sequential")
+
+
+def test_c14_torchscript(tmp_path: Path, refused) -> None:
+    torch.jit.save(torch.jit.trace(torch.nn.ReLU(), torch.ones(1)), str(tmp_path / "a.pt"))
+    refused(tmp_path / "a.pt", "TorchScript", "export weights first")
+
+
+def test_c16_message_hub_payload_has_no_effect_on_the_process(tmp_path: Path, attacks: ModuleType) -> None:
+    from mmengine.logging import HistoryBuffer
+
+    path = attacks.message_hub_override(tmp_path / "a.pth")
+    before = dict(HistoryBuffer._statistics_methods)
+    weights = read_weights(path)
+    assert list(weights.tensors) == ["w"]
+    assert HistoryBuffer([3.0, 5.0], [1, 1]).statistics("mean") == 4.0
+    assert HistoryBuffer._statistics_methods == before
+
+
+@pytest.mark.parametrize("numpy_core", ["numpy._core", "numpy.core"])
+def test_c17_c18_mmengine_checkpoints_of_any_numpy_load(tmp_path: Path, attacks: ModuleType, numpy_core: str) -> None:
+    from mmengine.logging import HistoryBuffer
+
+    history = HistoryBuffer([1.5, 2.5], [1, 2])
+    path = tmp_path / "epoch_1.pth"
+    torch.save({"meta": {"epoch": 1, "seed": np.int64(7)}, "state_dict": {"w": torch.ones(2)}, "hub": history}, path)
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read("epoch_1/data.pkl").replace(b"numpy._core", numpy_core.encode())
+    attacks.rewrite(path, path.read_bytes(), replace={"epoch_1/data.pkl": pickled})
+    tree = load_torch_file(path)
+    assert tree["meta"] == {"epoch": 1, "seed": 7}
+    assert tree["hub"]["_log_history"].tolist() == [1.5, 2.5]
+    assert tree["hub"]["_count_history"].tolist() == [1, 2]
+
+
+def test_c19_compressed_members_are_refused_before_they_are_opened(
+    tmp_path: Path, attacks: ModuleType, refused
+) -> None:
+    path = attacks.deflated_bomb(tmp_path / "a.pth")
+    assert path.stat().st_size < 1 << 20
+    refused(path, "is compressed")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.zeros(1).expand(10**12), torch.zeros(3).as_strided((10**6, 10**6), (0, 0)), torch.zeros(4).unfold(0, 2, 1)],
+    ids=["stride-0", "stride-0 twice", "overlapping"],
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_c20_expanded_tensors_are_refused(tmp_path: Path, refused, tensor: torch.Tensor, legacy: bool) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": {"fc.weight": tensor}}, path, _use_new_zipfile_serialization=not legacy)
+    refused(path, "'state_dict.fc.weight' is expanded")
+
+
+def test_c20_many_views_of_one_storage_are_refused(tmp_path: Path, refused) -> None:
+    base = torch.zeros(1000)
+    torch.save({f"w{index}": base.view(10, 100) for index in range(200)}, tmp_path / "a.pth")
+    refused(tmp_path / "a.pth", "16 times the size of the file")
+
+
+def test_c21_too_many_tensors_are_refused_quickly(tmp_path: Path, refused) -> None:
+    base = torch.zeros(1)
+    torch.save({str(index): base[:] for index in range(100_000)}, tmp_path / "a.pth")
+    begin = time.perf_counter()
+    refused(tmp_path / "a.pth", "more than 50000 tensors")
+    assert time.perf_counter() - begin < 15
+
+
+def test_c21_too_many_entries_of_the_archive(torch_file: Path, refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_archive, "MAX_TENSORS", -10)
+    refused(torch_file, "entries, more than")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("kind", ["meta", "sparse", "csr", "quantised"])
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_c32_tensors_without_dense_data_are_refused(tmp_path: Path, refused, kind: str, legacy: bool) -> None:
+    tensors = {
+        "meta": lambda: torch.zeros(2, device="meta"),
+        "sparse": lambda: torch.eye(3).to_sparse(),
+        "csr": lambda: torch.eye(3).to_sparse_csr(),
+        "quantised": lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+    }
+    torch.save({"w": tensors[kind]()}, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    refused(tmp_path / "a.pth", "holds", {"csr": "sparse"}.get(kind, kind))
+
+
+def test_c40_member_outside_the_archive_is_refused_and_nothing_extracted(
+    torch_file: Path, attacks: ModuleType, refused
+) -> None:
+    path = attacks.rewrite(torch_file, torch_file.read_bytes(), replace={"../evil.txt": b"x"})
+    before = sorted(path.parent.parent.rglob("*"))
+    refused(path, "../evil.txt")
+    assert sorted(path.parent.parent.rglob("*")) == before
+
+
+def _reason_as_nobody(path: Path) -> str:
+    """The reason that a reader without rights gets; a child process gives up root for it."""
+    receive, send = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            read_weights(path)
+        except BaseException as error:
+            os.write(send, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(send)
+    os.waitpid(child, 0)
+    with os.fdopen(receive) as stream:
+        return stream.read()
+
+
+def test_c45_unreadable_file(torch_file: Path, refused) -> None:
+    torch_file.chmod(0)
+    if os.getuid() == 0:
+        assert "permission denied" in _reason_as_nobody(torch_file)
+    else:
+        refused(torch_file, "permission denied")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/a.pth", "torchvision://resnet50", "open-mmlab://resnet50", "s3://bucket/a", "file:/a"]
+)
+def test_c46_urls_are_refused(refused, url: str) -> None:
+    refused(url, "is a URL", "local files only")
+    refused(url, "local files only", reader=load_torch_file)
+
+
+def test_fifo_and_device_are_refused_at_once(tmp_path: Path, refused) -> None:
+    os.mkfifo(tmp_path / "a.pth")
+    refused(tmp_path / "a.pth", "not a regular file")
+    refused(Path("/dev/zero"), "not a regular file")
+
+
+@pytest.mark.parametrize("name", ["bytearray_bomb", "numpy_byte_order_flip", "holds_itself"])
+def test_attacks_within_torchs_own_allow_list_do_nothing(
+    tmp_path: Path, attacks: ModuleType, refused, name: str
+) -> None:
+    refused(getattr(attacks, name)(tmp_path / "a.pth"))
+    assert np.dtype("f8").isnative
+
+
+def test_lists_that_hold_each_other_cost_no_more_than_they_weigh(tmp_path: Path, attacks: ModuleType) -> None:
+    tree = load_torch_file(attacks.billion_lists(tmp_path / "a.pth"))
+    assert tree["meta"][0] is tree["meta"][9]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_both_torch_formats_load_under_any_name(
+    tmp_path: Path, state_dict: dict[str, torch.Tensor], legacy: bool
+) -> None:
+    for name in ("a.pth", "a.ckpt", "a", "a.safetensors", "a.json"):
+        torch.save(state_dict, tmp_path / name, _use_new_zipfile_serialization=not legacy)
+        tree = load_torch_file(tmp_path / name)
+        assert all(torch.equal(tree[key], value) for key, value in state_dict.items())
+
+
+def test_plain_tree_of_a_training_state_comes_back_whole(tmp_path: Path) -> None:
+    net = torch.nn.Conv3d(1, 2, 1)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
+    net(torch.ones(1, 1, 2, 2, 2)).sum().backward()
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3])
+    rng = {"torch": torch.get_rng_state(), "tuple": (3, (1, 2), None), "bytes": b"ab"}
+    state = {
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "rng": rng,
+        "net": net.state_dict(),
+    }
+    torch.save(state, tmp_path / "a.pth")
+    tree = load_torch_file(tmp_path / "a.pth")
+    assert tree["rng"]["tuple"] == (3, (1, 2), None)
+    assert tree["rng"]["bytes"] == b"ab"
+    assert torch.equal(tree["rng"]["torch"], rng["torch"])
+    assert tree["scheduler"]["milestones"] == state["scheduler"]["milestones"]
+    optimizer.load_state_dict(tree["optimizer"])
+    assert torch.equal(optimizer.state_dict()["state"][0]["exp_avg"], state["optimizer"]["state"][0]["exp_avg"])
+
+
+NUMBERS = [
+    np.float32(1.5),
+    np.float64(-2.25),
+    np.int64(-7),
+    np.uint8(200),
+    np.bool_(True),
+    np.float16(0.5),
+    np.int32(9),
+]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: type(number).__name__)
+def test_numpy_numbers_become_pythons(tmp_path: Path, number: np.generic) -> None:
+    torch.save({"w": torch.ones(1), "ema": number}, tmp_path / "a.pth")
+    value = load_torch_file(tmp_path / "a.pth")["ema"]
+    assert value == number.item()
+    assert type(value) is type(number.item())
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f4", ">c16", "<i8", ">u2", "|b1", "|i1"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_numpy_arrays_become_tensors(tmp_path: Path, kind: str, order: str) -> None:
+    array = np.asarray(np.arange(12).reshape(2, 3, 2) % 7, dtype=kind, order=order)  # type: ignore[call-overload]
+    torch.save({"array": array, "empty": array[:0]}, tmp_path / "a.pth")
+    tree = load_torch_file(tmp_path / "a.pth")
+    assert tree["array"].tolist() == array.tolist()
+    assert tree["empty"].shape == (0, 3, 2)
+
+
+def test_numpy_objects_and_text_are_not_opened(tmp_path: Path, refused) -> None:
+    torch.save({"a": np.array([{}, "x"], dtype=object), "w": torch.ones(1)}, tmp_path / "a.pth")
+    assert load_torch_file(tmp_path / "a.pth")["a"] is None
+    torch.save({"a": np.array(["x"])}, tmp_path / "b.pth")
+    refused(tmp_path / "b.pth", "numpy data of the type")
+
+
+def test_namespaces_and_paths_become_plain(tmp_path: Path) -> None:
+    arguments = argparse.Namespace(lr=0.1, out=Path("runs/a"))
+    torch.save({"model": {"w": torch.ones(1)}, "args": arguments}, tmp_path / "a.pth")
+    assert read_weights(tmp_path / "a.pth").metadata == {"args": {"lr": 0.1, "out": "runs/a"}}
+
+
+def test_tensors_with_attributes_and_parameters_become_plain_tensors(tmp_path: Path) -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.no_decay = True  # type: ignore[attr-defined]
+    torch.save({"a": parameter, "b": torch.nn.Parameter(torch.ones(1))}, tmp_path / "a.pth")
+    tree = load_torch_file(tmp_path / "a.pth")
+    assert type(tree["a"]) is type(tree["b"]) is torch.Tensor
+    assert not tree["b"].requires_grad
+
+
+def test_loads_in_several_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2), "n": np.float32(1)}, tmp_path / "a.pth")
+    failures: list[Exception] = []
+
+    def load_often() -> None:
+        try:
+            for _ in range(20):
+                load_torch_file(tmp_path / "a.pth")
+        except CheckpointError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=load_often) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_error_survives_the_way_between_processes(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        read_weights(tmp_path / "absent.pth")
+    assert pickle.loads(pickle.dumps(caught.value)).path == caught.value.path
+
+
+def test_file_may_be_replaced_after_loading(tmp_path: Path, torch_file: Path) -> None:
+    tensors = load_torch_file(torch_file)
+    before = {key: value.clone() for key, value in tensors.items()}
+    torch.save({"other": torch.zeros(3)}, tmp_path / "new")
+    os.replace(tmp_path / "new", torch_file)
+    assert all(torch.equal(tensors[key], value) for key, value in before.items())
+
+
+def test_changing_a_loaded_tensor_leaves_the_file_alone(torch_file: Path) -> None:
+    before = torch_file.read_bytes()
+    for tensor in load_torch_file(torch_file).values():
+        tensor.zero_()
+    assert torch_file.read_bytes() == before
+
+
+def test_limits_stand_above_what_networks_have() -> None:
+    assert tensor_checks.MAX_TENSORS >= 10_000
+    assert sys.maxsize > torch_archive.MAX_PICKLE_BYTES >= 16 << 20
+
+
+def test_truncated_legacy_file(tmp_path: Path, refused, state_dict: dict[str, torch.Tensor]) -> None:
+    path = tmp_path / "a.pth"
+    torch.save(state_dict, path, _use_new_zipfile_serialization=False)
+    shutil.copy(path, tmp_path / "b.pth")
+    for keep in (0.1, 0.5, 0.95):
+        data = (tmp_path / "b.pth").read_bytes()
+        path.write_bytes(data[: int(len(data) * keep)])
+        refused(path, "truncated or damaged")
