@@ -1,4 +1,4 @@
-"""Datasets: prepared volumes kept in memory, patches cut from them at random for training, whole ones for validation."""
+"""Datasets: prepared volumes kept in memory, random patches of them for training, whole ones for validation."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         self.layout, self.part, self.cache = layout, part, cache
         self.preprocessing = read_preprocessing(preprocessing)
         self.patch_size = _checked_patch(patch_size)
-        train, val = split_cases(layout, None if split is None else dict(split) if isinstance(split, Mapping) else split)
+        train, val = split_cases(layout, split)
         self.cases = train if part == "train" else val
         labelled = layout.task == "segmentation"
         self.augment = build_augmentation(augmentation, self.patch_size, labelled)
@@ -92,7 +92,9 @@ class CaseDataset(Dataset[dict[str, Any]]):
         sample = dict(self._sample(draw.index))
         self.augment.set_random_state(seed=draw.seed)
         with _without_metadata():
-            return _finished(self.augment(sample))
+            augmented = self.augment(sample)
+        # MONAI's cropping by labels gives a list of patches, here of one
+        return _finished(augmented[0] if isinstance(augmented, list) else augmented)
 
     def _sample(self, index: int) -> dict[str, Any]:
         if index in self._kept:
@@ -106,12 +108,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
 
     def _fill(self) -> None:
         """Read every case, so that all damaged ones are named before training starts."""
-        refused: list[MedTransferError] = []
-        for index in range(len(self.cases)):
-            try:
-                self._sample(index)
-            except MedTransferError as error:
-                refused.append(error)
+        refused = [error for index in range(len(self.cases)) if (error := self._refusal(index))]
         if len(refused) == 1:
             raise refused[0]
         if refused:
@@ -119,6 +116,13 @@ class CaseDataset(Dataset[dict[str, Any]]):
             raise DatasetError(f"{len(refused)} of {len(self.cases)} cases: {listed}", path=self.layout.path)
         if self.part == "train":
             self._refuse_absent_classes()
+
+    def _refusal(self, index: int) -> MedTransferError | None:
+        try:
+            self._sample(index)
+        except MedTransferError as error:
+            return error
+        return None
 
     def _refuse_absent_classes(self) -> None:
         found = set().union(*(_classes_of(self._kept[index]["label"]) for index in range(len(self.cases))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Split(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     fold: int = 0
 
 
-def read_split(given: dict[str, Any] | Split | None) -> Split:
+def read_split(given: Mapping[str, Any] | Split | None) -> Split:
     """The config key ``split`` as a checked object.
 
     Raises:
@@ -55,7 +55,7 @@ def read_split(given: dict[str, Any] | Split | None) -> Split:
     return split
 
 
-def split_cases(layout: Layout, split: dict[str, Any] | Split | None = None) -> tuple[list[Case], list[Case]]:
+def split_cases(layout: Layout, split: Mapping[str, Any] | Split | None = None) -> tuple[list[Case], list[Case]]:
     """Divide the cases into training and validation.
 
     Without counts, ids or folds the parts that the dataset states itself are used (the column ``split`` of a table);

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from monai.transforms import (
     Compose,
-    RandAffined,
     RandCropByPosNegLabeld,
     RandFlipd,
     RandGaussianNoised,
@@ -19,6 +17,7 @@ from monai.transforms import (
 )
 
 from ..errors import ConfigError
+from .affine import RandomAffine
 
 
 class Augmentation(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -76,7 +75,8 @@ def read_augmentation(given: str | Mapping[str, Any] | Augmentation | None) -> A
     try:
         return msgspec.convert({**msgspec.to_builtins(PRESETS[preset]), **changes}, Augmentation)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"augmentation: {error}", hint=f"Keys: {', '.join(Augmentation.__struct_fields__)}") from error
+        keys = ", ".join(Augmentation.__struct_fields__)
+        raise ConfigError(f"augmentation: {error}", hint=f"Keys: {keys}") from error
 
 
 def build_augmentation(
@@ -89,7 +89,7 @@ def build_augmentation(
     """
     chosen = read_augmentation(given)
     keys = ["image", "label"] if labelled else ["image"]
-    steps = [*_crop(chosen, patch_size, keys, labelled), *_affine(chosen, keys), *_flips(chosen, keys)]
+    steps = [*_crop(chosen, patch_size, keys, labelled), *_affine(chosen), *_flips(chosen, keys)]
     return Compose([*steps, *_intensity(chosen)])
 
 
@@ -110,19 +110,8 @@ def _crop(chosen: Augmentation, patch_size: Sequence[int] | None, keys: list[str
     return [crop]
 
 
-def _affine(chosen: Augmentation, keys: list[str]) -> list[Any]:
-    if not chosen.affine:
-        return []
-    affine = RandAffined(
-        keys,
-        prob=chosen.affine,
-        rotate_range=[math.radians(chosen.rotate)] * 3,
-        scale_range=[chosen.zoom] * 3,
-        translate_range=[chosen.shift] * 3,
-        mode=["bilinear", "nearest"][: len(keys)],
-        padding_mode=["border", "zeros"][: len(keys)],
-    )
-    return [affine]
+def _affine(chosen: Augmentation) -> list[Any]:
+    return [RandomAffine(chosen.affine, chosen.rotate, chosen.zoom, chosen.shift)] if chosen.affine else []
 
 
 def _flips(chosen: Augmentation, keys: list[str]) -> list[Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import ConfigError
+from .registry import OPTIM_WRAPPERS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -141,3 +142,6 @@ def _chosen_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "float16" and device.type == "cpu":
         raise ConfigError("float16 does not train on a CPU", hint="Use dtype='bfloat16' or 'auto'")
     return DTYPES[name]
+
+
+OPTIM_WRAPPERS.register_module(module=MixedPrecision)

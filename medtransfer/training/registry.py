@@ -23,16 +23,17 @@ SCOPE = "medtransfer"
 # mmengine looks for a module <scope>.registry, and warns at every build that does not find it
 sys.modules.setdefault(f"{SCOPE}.registry", sys.modules[__name__])
 
-MODELS = Registry("model", parent=root.MODELS, scope=SCOPE)
-DATASETS = Registry("dataset", parent=root.DATASETS, scope=SCOPE)
-DATA_SAMPLERS = Registry("data sampler", parent=root.DATA_SAMPLERS, scope=SCOPE)
-HOOKS = Registry("hook", parent=root.HOOKS, scope=SCOPE)
-METRICS = Registry("metric", parent=root.METRICS, scope=SCOPE)
-OPTIMIZERS = Registry("optimizer", parent=root.OPTIMIZERS, scope=SCOPE)
-OPTIM_WRAPPERS = Registry("optim_wrapper", parent=root.OPTIM_WRAPPERS, scope=SCOPE)
-PARAM_SCHEDULERS = Registry("parameter scheduler", parent=root.PARAM_SCHEDULERS, scope=SCOPE)
-LOOPS = Registry("loop", parent=root.LOOPS, scope=SCOPE)
-VISUALIZERS = Registry("visualizer", parent=root.VISUALIZERS, scope=SCOPE)
+
+def _child(parent: Registry) -> Registry:
+    return Registry(parent.name, parent=parent, scope=SCOPE)
+
+
+# one child for each of mmengine's registries: it warns about every one that a scope lacks
+REGISTRIES = {name: _child(parent) for name, parent in vars(root).items() if isinstance(parent, Registry)}
+MODELS, DATASETS, DATA_SAMPLERS = (REGISTRIES[name] for name in ("MODELS", "DATASETS", "DATA_SAMPLERS"))
+HOOKS, METRICS, VISUALIZERS = (REGISTRIES[name] for name in ("HOOKS", "METRICS", "VISUALIZERS"))
+OPTIMIZERS, OPTIM_WRAPPERS = (REGISTRIES[name] for name in ("OPTIMIZERS", "OPTIM_WRAPPERS"))
+PARAM_SCHEDULERS = REGISTRIES["PARAM_SCHEDULERS"]
 
 LOSSES = (
     losses.DiceLoss,

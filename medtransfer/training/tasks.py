@@ -61,7 +61,7 @@ class Task(BaseModel):
             image: (N, C, D, H, W).
             label: (N, 1, D, H, W) class numbers for a segmenter, (N,) for a classifier.
             case: Names of the cases.
-            mode: ``"loss"`` gives ``dict(loss=...)``, ``"predict"`` one dict a case, ``"tensor"`` what the network gives.
+            mode: ``"loss"`` gives ``dict(loss=...)``, ``"predict"`` one dict a case, ``"tensor"`` the network's output.
         """
         if mode == "predict":
             return self.predict(image, label, case)

@@ -1,0 +1,216 @@
+"""A config checked word by word, before anything is built: names, types and numbers."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from ..data.preprocessing import read_preprocessing
+from ..data.splits import read_split
+from ..errors import ConfigError
+from . import registry
+from .config import SECTION_KEYS, did_you_mean
+
+# words of a config that are not mmengine's
+OWN_KEYS = ("transfer", "data_root", "split", "preprocessing", "patch_size", "best_metric", "description", "license")
+MMENGINE_KEYS = (
+    *(name for name in inspect.signature(Runner.__init__).parameters if name not in ("self", "cfg")),
+    *("model_wrapper_cfg", "sync_bn", "find_unused_parameters", "activation_checkpointing", "compile"),
+    *("efficient_conv_bn_eval", "custom_imports"),
+)
+KNOWN_KEYS = (*OWN_KEYS, *MMENGINE_KEYS)
+NEEDED_KEYS = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
+LOADER_KEYS = (
+    *inspect.signature(DataLoader.__init__).parameters,
+    *("dataset", "sampler", "batch_sampler", "collate_fn", "num_batch_per_epoch", "worker_init_fn"),
+)
+Found = tuple[str, Mapping[str, Any], Registry]
+
+
+def check_config(cfg: Config) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        ConfigError: the first thing that is wrong, with its dotted name and, if there are any, close names.
+    """
+    try:
+        _check_top_level(cfg)
+        _check_sections(cfg)
+        for trail, part, home in _typed_parts(cfg):
+            check_part(trail, part, home)
+        for trail, value, test, wanted in _numbers(cfg):
+            _check_number(trail, value, test, wanted)
+    except ConfigError as error:
+        raise _with_path(error, cfg) from error
+
+
+def _with_path(error: ConfigError, cfg: Config) -> ConfigError:
+    return ConfigError(error.reason, path=error.path or cfg.filename, hint=error.hint)
+
+
+def _check_top_level(cfg: Config) -> None:
+    missing = [key for key in NEEDED_KEYS if not cfg.get(key)]
+    if missing:
+        needed = ", ".join(NEEDED_KEYS)
+        raise ConfigError(f"lacks {', '.join(missing)}", hint=f"A config needs {needed}; start from a shipped one")
+    for key in cfg:
+        near = did_you_mean(key, KNOWN_KEYS)
+        # other names may be variables of the config's own
+        if key not in KNOWN_KEYS and _is_close(key):
+            raise ConfigError(f"there is no key {key!r}", hint=near)
+    if cfg.get("load_from"):
+        hint = "Use transfer=dict(source=...) for weights, or resume to go on with a run"
+        raise ConfigError("load_from loads whatever happens to fit and says nothing", hint=hint)
+    validates = "val_interval" in cfg.train_cfg or cfg.get("val_cfg") is not None
+    if validates and not (cfg.get("val_dataloader") and cfg.get("val_evaluator")):
+        hint = "Give both, or leave val_interval and val_cfg away"
+        raise ConfigError("validation is asked for, but val_dataloader or val_evaluator is missing", hint=hint)
+
+
+def _is_close(key: str) -> bool:
+    plain = key.lower().replace("_", "")
+    from difflib import SequenceMatcher
+
+    return any(SequenceMatcher(None, plain, known.replace("_", "")).ratio() >= 0.8 for known in KNOWN_KEYS)
+
+
+def _check_sections(cfg: Config) -> None:
+    for section in ("transfer", "train_cfg", "randomness"):
+        part = cfg.get(section)
+        if part is not None:
+            _check_words(section, part, SECTION_KEYS[section])
+    if cfg.get("transfer") is not None and not cfg.transfer.get("source"):
+        raise ConfigError("transfer.source is missing", hint="Name a weight file or a model folder")
+    for loader in ("train_dataloader", "val_dataloader"):
+        _check_words(loader, cfg.get(loader) or {}, LOADER_KEYS)
+    read_split(cfg.get("split"))
+    read_preprocessing(cfg.get("preprocessing"))
+
+
+def _check_words(trail: str, part: Mapping[str, Any], known: Sequence[str]) -> None:
+    if not isinstance(part, Mapping):
+        raise ConfigError(f"{trail} must be a dict, got {part!r}")
+    for word in part:
+        if word not in known:
+            raise ConfigError(f"{trail} has no key {word!r}", hint=did_you_mean(word, known))
+
+
+def _typed_parts(cfg: Config) -> Iterator[Found]:
+    """Every dict of the config that is built by its ``type``, with its dotted name and its registry."""
+    single: tuple[tuple[str, Registry], ...] = (
+        ("model", registry.MODELS),
+        ("model.network", registry.MODELS),
+        ("model.network.encoder", registry.MODELS),
+        ("model.loss", registry.MODELS),
+        ("train_dataloader.dataset", registry.DATASETS),
+        ("train_dataloader.sampler", registry.DATA_SAMPLERS),
+        ("val_dataloader.dataset", registry.DATASETS),
+        ("val_dataloader.sampler", registry.DATA_SAMPLERS),
+        ("optim_wrapper", registry.OPTIM_WRAPPERS),
+        ("optim_wrapper.optimizer", registry.OPTIMIZERS),
+        ("visualizer", registry.VISUALIZERS),
+    )
+    several = (
+        ("param_scheduler", registry.PARAM_SCHEDULERS),
+        ("val_evaluator", registry.METRICS),
+        ("custom_hooks", registry.HOOKS),
+    )
+    for trail, home in single:
+        yield from _present(trail, _lookup(cfg, trail), home)
+    for trail, home in several:
+        parts = cfg.get(trail) or []
+        for number, part in enumerate(parts if isinstance(parts, list | tuple) else [parts]):
+            yield from _present(f"{trail}[{number}]", part, home)
+    for name, part in (cfg.get("default_hooks") or {}).items():
+        yield from _present(f"default_hooks.{name}", part, registry.HOOKS)
+
+
+def _present(trail: str, part: Any, home: Registry) -> Iterator[Found]:
+    if isinstance(part, Mapping):
+        yield trail, part, home
+
+
+def _lookup(cfg: Config, trail: str) -> Any:
+    part: Any = cfg
+    for word in trail.split("."):
+        part = part.get(word) if isinstance(part, Mapping | Config) else None
+    return part
+
+
+def check_part(trail: str, part: Mapping[str, Any], home: Registry) -> None:
+    """Check the type of one dict, and its words against what that type takes.
+
+    Raises:
+        ConfigError: an unknown type or word.
+    """
+    kind = part.get("type")
+    if kind is None:
+        raise ConfigError(f"{trail} lacks 'type'", hint=f"Known: {', '.join(sorted(_names(home))[:24])}")
+    known_names = _names(home)
+    if isinstance(kind, str) and kind not in known_names:
+        raise ConfigError(f"{trail}: there is no type {kind!r}", hint=did_you_mean(kind, list(known_names)))
+    words = accepted_words(known_names[kind] if isinstance(kind, str) else kind)
+    if words is not None:
+        _check_words(trail, {key: None for key in part if key not in ("type", "_scope_", "priority")}, words)
+
+
+def _names(home: Registry) -> dict[str, Callable[..., Any]]:
+    """Everything that a registry can build, its parent's included."""
+    inherited = _names(home.parent) if home.parent is not None else {}
+    return {**inherited, **home.module_dict}
+
+
+def accepted_words(kind: Callable[..., Any]) -> list[str] | None:
+    """The keyword arguments that a class or function takes; None if that cannot be told.
+
+    >>> from medtransfer.training.tasks import Segmenter
+    >>> accepted_words(Segmenter)[:3]
+    ['network', 'window', 'overlap']
+    """
+    if isinstance(kind, partial):
+        return None  # the catalog's builders name unknown arguments themselves
+    words: list[str] = []
+    for owner in kind.__mro__ if inspect.isclass(kind) else (kind,):
+        function = owner.__dict__.get("__init__") if inspect.isclass(owner) else owner
+        if function is None:
+            continue
+        parameters = list(inspect.signature(function).parameters.values())
+        words += [
+            p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"
+        ]
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            return words
+    return None if not inspect.isclass(kind) else words
+
+
+def _numbers(cfg: Config) -> Iterator[tuple[str, Any, Callable[[float], bool], str]]:
+    """Numbers with their dotted names, what they must be, and how to say it."""
+    whole, positive = "a whole number above 0", "a number, 0 or above"
+    for trail in ("train_cfg.max_epochs", "train_cfg.max_iters", "train_cfg.val_interval"):
+        yield trail, _lookup(cfg, trail), lambda value: value > 0 and value == int(value), whole
+    for trail in (
+        "train_dataloader.batch_size",
+        "val_dataloader.batch_size",
+        "train_dataloader.sampler.samples_per_epoch",
+    ):
+        yield trail, _lookup(cfg, trail), lambda value: value > 0 and value == int(value), whole
+    for trail in ("optim_wrapper.optimizer.lr", "optim_wrapper.optimizer.weight_decay"):
+        yield trail, _lookup(cfg, trail), lambda value: 0 <= value < math.inf, positive
+    schedulers = cfg.get("param_scheduler") or []
+    for number, part in enumerate(schedulers if isinstance(schedulers, list | tuple) else [schedulers]):
+        name = f"param_scheduler[{number}].eta_max"
+        yield name, part.get("eta_max"), lambda value: 0 <= value < math.inf, positive
+
+
+def _check_number(trail: str, value: Any, test: Callable[[float], bool], wanted: str) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    if value is not None and not (is_number and abs(value) < math.inf and test(value)):
+        raise ConfigError(f"{trail} must be {wanted}, got {value!r}")

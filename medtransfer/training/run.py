@@ -1,0 +1,287 @@
+"""From a config to a training folder."""
+
+from __future__ import annotations
+
+import random
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from mmengine.config import Config
+from mmengine.dist import init_dist, is_main_process
+from mmengine.runner import set_random_seed
+from torch.utils.data import DataLoader
+
+from ..adapter.report import TransferReport
+from ..adapter.transfer import transfer
+from ..data.dataset import CaseDataset
+from ..data.preprocessing import read_preprocessing
+from ..errors import ConfigError, DatasetError, ModelError, OutputExistsError, UsageError
+from ..files import atomic_file
+from . import hooks, metrics, precision, registry, schedule, tasks
+from .check import check_config
+from .checkpoints import check_resumable, find_resumable, install
+from .config import find_config, list_configs, read_config
+from .runner import TrainingRunner, mmengine_scope
+
+__all__ = ["find_config", "list_configs", "read_config", "run"]
+
+# importing these rooms' modules registers what they define
+REGISTERED = (hooks, metrics, precision, schedule, tasks)
+BEST_METRIC = {"segmentation": "dice/mean", "classification": "scores/auroc"}
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+
+
+def run(
+    config: str | Path | Config | Mapping[str, Any],
+    work_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+    amp: bool | str | None = None,
+    cfg_options: Mapping[str, Any] | Sequence[str] | None = None,
+    launcher: str = "none",
+) -> Path:
+    """Train.
+
+    Args:
+        config: A config file, the name of a shipped one, or a config.
+        work_dir: Where everything is written; ``work_dirs/NAME`` by default. A folder that holds anything is refused
+            unless the run in it is resumed.
+        resume: ``"auto"``, the newest checkpoint of ``work_dir`` that can be read; or a checkpoint file.
+        amp: Mixed precision: True, False, or ``"bfloat16"``, ``"float16"``, ``"float32"``; None: as configured.
+        cfg_options: Keys of the config to set, as a dict or as ``KEY=VALUE`` strings.
+        launcher: ``"none"``, or how the processes of a distributed run were started.
+
+    Returns:
+        The training folder, with ``best`` (a model folder) and ``report.json``.
+
+    Raises:
+        ConfigError: the config cannot be used.
+        DatasetError, VolumeError: the data were refused.
+        CheckpointError: nothing to resume, or a checkpoint that was refused.
+        TransferError: the weights do not fit; nothing was trained.
+        OutputExistsError: the folder is in use.
+    """
+    cfg = read_config(config, cfg_options)
+    cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / _name(cfg))
+    cfg.launcher = launcher
+    _set_precision(cfg, amp)
+    _spread(cfg)
+    check_config(cfg)
+    checkpoint = _checkpoint_to_resume(cfg, resume)
+    install()
+    name = f"{_name(cfg)}_{uuid.uuid4().hex[:8]}"
+    with mmengine_scope(name, registry.SCOPE):
+        _train(cfg, checkpoint, name)
+    return Path(cfg.work_dir)
+
+
+def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
+    """Build data, network and runner in this order, so that whatever is refused leaves no file behind."""
+    _launch(cfg)
+    loaders = _build_loaders(cfg)
+    dataset: CaseDataset = loaders["train_dataloader"].dataset
+    task = _build_task(cfg, dataset)
+    report = None if checkpoint else _transfer(cfg, task.network)
+    metric = cfg.get("best_metric") or BEST_METRIC[task.task]
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), *_own_hooks(cfg, dataset, report, metric)]
+    runner = _build_runner(cfg, task, loaders, name, checkpoint)
+    _write_transfer(cfg, report, runner)
+    for warning in dataset.layout.warnings[:5]:
+        runner.logger.warning(warning)
+    try:
+        runner.train()
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, hooks.ProgressBar):
+                hook.close()
+
+
+def _name(cfg: Config) -> str:
+    return Path(cfg.filename).stem if cfg.filename else "run"
+
+
+def _set_precision(cfg: Config, amp: bool | str | None) -> None:
+    wrapper = cfg.get("optim_wrapper")
+    if amp is None or wrapper is None:
+        return
+    if isinstance(amp, str) and amp not in ("auto", *precision.DTYPES):
+        raise UsageError(f"amp must be True, False or one of {', '.join(precision.DTYPES)}, got {amp!r}")
+    on = "float16" if torch.cuda.is_available() and not torch.cuda.is_bf16_supported() else "bfloat16"
+    chosen = amp if isinstance(amp, str) else on if amp else "float32"
+    wrapper.update(type="MixedPrecision", dtype=chosen)
+
+
+def _spread(cfg: Config) -> None:
+    """Give what is stated once at the top to both datasets, unless they state their own."""
+    for loader in ("train_dataloader", "val_dataloader"):
+        dataset = (cfg.get(loader) or {}).get("dataset")
+        if isinstance(dataset, Mapping):
+            shared = {key: cfg[key] for key in ("data_root", "split", "preprocessing", "patch_size") if key in cfg}
+            dataset.update({key: value for key, value in shared.items() if key not in dataset})
+    if isinstance(cfg.get("train_cfg"), Mapping) and "max_epochs" in cfg.train_cfg:
+        cfg.train_cfg.setdefault("by_epoch", True)
+    if cfg.get("val_dataloader") and cfg.get("val_evaluator"):
+        cfg.val_cfg = cfg.get("val_cfg") or {}
+
+
+def _checkpoint_to_resume(cfg: Config, resume: str | Path | None) -> Path | None:
+    """The checkpoint to go on from; without ``resume`` see that the folder is free.
+
+    Raises:
+        CheckpointError: nothing can be resumed. Training never starts anew in place of it.
+        OutputExistsError: the folder holds something.
+    """
+    resume = resume or ("auto" if cfg.get("resume") else None)
+    folder = Path(cfg.work_dir)
+    if resume == "auto":
+        path, notes = find_resumable(folder)
+        for note in notes:
+            warnings.warn(f"{note}: going on from {path.name}; what came after is trained again", stacklevel=3)
+        return path
+    if resume is not None:
+        check_resumable(resume)
+        return Path(resume)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise OutputExistsError(
+            "the work_dir holds something already",
+            path=folder,
+            hint="Pass --resume auto to go on, or another --work-dir",
+        )
+    return None
+
+
+def _launch(cfg: Config) -> None:
+    """Start the processes' group, with gloo where there is no CUDA (mmengine would ask for a CUDA device)."""
+    if cfg.launcher not in LAUNCHERS:
+        raise UsageError(f"launcher must be one of {', '.join(LAUNCHERS)}, got {cfg.launcher!r}")
+    if cfg.launcher == "none":
+        return
+    if torch.cuda.is_available():
+        init_dist(cfg.launcher, backend="nccl")
+        return
+    if cfg.launcher != "pytorch":
+        raise UsageError("without CUDA only the launcher 'pytorch' works", hint="Start with torchrun")
+    torch.distributed.init_process_group("gloo")
+    wrapper = {"type": "MMDistributedDataParallel", "broadcast_buffers": False, "device_ids": None}
+    cfg.model_wrapper_cfg = cfg.get("model_wrapper_cfg") or wrapper
+
+
+def _build_loaders(cfg: Config) -> dict[str, DataLoader[Any]]:
+    seed = (cfg.get("randomness") or {}).get("seed")
+    seed = random.randrange(2**31) if seed is None else int(seed)
+    cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
+    set_random_seed(seed)
+    loaders = {}
+    for key in ("train_dataloader", "val_dataloader"):
+        if cfg.get(key):
+            # mmengine's default would give lists of tensors
+            loader = {"collate_fn": {"type": "default_collate"}, **cfg[key]}
+            loaders[key] = _in_config_words(key, lambda loader=loader: TrainingRunner.build_dataloader(loader, seed))
+            if not len(loaders[key].dataset):
+                raise DatasetError(f"the split leaves no case for {key}", path=cfg.get("data_root"))
+    return loaders
+
+
+def _build_task(cfg: Config, dataset: CaseDataset) -> tasks.Task:
+    """Build the network, with the dataset's channels and classes where the config leaves them out.
+
+    Raises:
+        ConfigError: the config states other numbers of channels or classes than the data have.
+    """
+    network = cfg.model.get("network")
+    channels, classes = list(dataset.layout.channels), list(dataset.layout.classes)
+    if isinstance(network, Mapping) and network.get("type") != "UNet":
+        network.update({"in_channels": len(channels), "num_classes": len(classes), **network})
+    task = _in_config_words("model", lambda: registry.MODELS.build(cfg.model))
+    for what, stated, found in (
+        ("in_channels", task.network.in_channels, channels),
+        ("num_classes", task.network.num_classes, classes),
+    ):
+        if stated is not None and stated != len(found):
+            reason = f"model.network.{what} is {stated}, but the dataset has {len(found)}: {', '.join(found)}"
+            raise ConfigError(reason, path=cfg.filename, hint=f"Leave {what} away to take the dataset's")
+    if task.task != dataset.layout.task:
+        reason = f"the model is for {task.task}, the dataset for {dataset.layout.task}"
+        raise ConfigError(reason, path=cfg.filename)
+    return task
+
+
+def _in_config_words(section: str, build: Any) -> Any:
+    """Build a part; what its class says about the arguments is a fault of the config."""
+    try:
+        return build()
+    except ModelError as error:
+        raise ConfigError(f"{section}: {error.reason}", path=error.path, hint=error.hint) from error
+    except (TypeError, AssertionError) as error:
+        raise ConfigError(f"{section}: {error}") from error
+
+
+def _transfer(cfg: Config, network: torch.nn.Module) -> TransferReport | None:
+    return transfer(target=network, **cfg.transfer) if cfg.get("transfer") else None
+
+
+def _write_transfer(cfg: Config, report: TransferReport | None, runner: TrainingRunner) -> None:
+    if report is None or not is_main_process():
+        return
+    runner.logger.info(f"transfer {report}")
+    with atomic_file(Path(cfg.work_dir) / "transfer.json", overwrite=True) as part:
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2) + b"\n")
+
+
+def _own_hooks(cfg: Config, dataset: CaseDataset, report: TransferReport | None, metric: str) -> list[dict[str, Any]]:
+    card = _card(cfg, dataset, report)
+    facts = {
+        "config": _name(cfg),
+        "seed": cfg.randomness["seed"],
+        "training_cases": [case.id for case in dataset.cases],
+        "transfer": None if report is None else report.to_dict(),
+    }
+    return [
+        {"type": "PlainCheckpoints"},
+        {"type": "StopAtNaN"},
+        {"type": "BestModel", "metric": metric, "card": card},
+        {"type": "ProgressBar"},
+        {"type": "RunReport", "metric": metric, "facts": facts},
+    ]
+
+
+def _card(cfg: Config, dataset: CaseDataset, report: TransferReport | None) -> dict[str, Any]:
+    """What prediction must know: the preprocessing that the data had, channels, classes, patch size, ancestry."""
+    preprocessing = msgspec.to_builtins(read_preprocessing(dataset.preprocessing))
+    parent = None if report is None else {"format": report.source_format, "coverage": report.coverage}
+    return {
+        **preprocessing,
+        "input_channels": list(dataset.layout.channels),
+        "classes": list(dataset.layout.classes),
+        "patch_size": None if dataset.patch_size is None else list(dataset.patch_size),
+        "parent": parent,
+        "description": cfg.get("description") or f"Trained by medtransfer with the config {_name(cfg)}.",
+        "license": cfg.get("license") or "",
+    }
+
+
+def _build_runner(
+    cfg: Config, task: tasks.Task, loaders: Mapping[str, DataLoader[Any]], name: str, checkpoint: Path | None
+) -> TrainingRunner:
+    parts = {key: loaders.get(key) for key in ("train_dataloader", "val_dataloader")}
+    keys = ("train_cfg", "val_cfg", "auto_scale_lr", "optim_wrapper", "param_scheduler", "val_evaluator")
+    options = {key: cfg.get(key) for key in (*keys, "default_hooks", "custom_hooks", "log_processor", "visualizer")}
+    return TrainingRunner(
+        model=task,
+        work_dir=cfg.work_dir,
+        **parts,
+        **options,
+        load_from=None if checkpoint is None else str(checkpoint),
+        resume=checkpoint is not None,
+        launcher=cfg.launcher,
+        env_cfg=cfg.get("env_cfg") or {"dist_cfg": {"backend": "nccl"}},
+        log_level=cfg.get("log_level") or "INFO",
+        default_scope=registry.SCOPE,
+        randomness=cfg.randomness,
+        experiment_name=name,
+        cfg=cfg,
+    )

@@ -1,0 +1,71 @@
+"""mmengine's Runner with logs on stderr, a quiet start and checkpoints read as data."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+
+class _CurrentStderr:
+    """Whatever ``sys.stderr`` is at the moment (a progress bar replaces it for a while)."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+class TrainingRunner(Runner):
+    """A Runner whose console shows the training; the environment, the config and the hooks go to the log file only."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        for handler in _console_handlers(self.logger):
+            handler.setLevel(arguments.get("log_level", "INFO"))
+
+    def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
+        """mmengine's logger; standard output belongs to results, so it writes to stderr."""
+        logger = super().build_logger(log_level, log_file, logger_name="medtransfer", **kwargs)
+        for handler in _console_handlers(logger):
+            handler.addFilter(lambda record: not record.getMessage().startswith("Exp name"))
+            handler.setStream(_CurrentStderr())  # type: ignore[type-var]
+            handler.setLevel("WARNING")
+        return logger
+
+
+def _console_handlers(logger: logging.Logger) -> list[logging.StreamHandler[Any]]:
+    return [
+        h for h in logger.handlers if isinstance(h, logging.StreamHandler) and not isinstance(h, logging.FileHandler)
+    ]
+
+
+@contextmanager
+def mmengine_scope(name: str, scope: str) -> Iterator[None]:
+    """mmengine's global objects for one run, taken away afterwards: two runs in one process do not meet.
+
+    Messages that come before the Runner has its own logger are shown from warnings on.
+    """
+    managers = (MMLogger, MessageHub, Visualizer, DefaultScope)
+    before = [dict(manager._instance_dict) for manager in managers]
+    DefaultScope.get_instance(f"{name}-scope", scope_name=scope)
+    logger = MMLogger.get_instance(f"{name}-start", logger_name=scope, log_level="WARNING")
+    for handler in _console_handlers(logger):
+        handler.setStream(_CurrentStderr())  # type: ignore[type-var]
+    try:
+        yield
+    finally:
+        for created in set(MMLogger._instance_dict) - set(before[0]):
+            for handler in MMLogger._instance_dict[created].handlers:
+                handler.close()
+        for manager, instances in zip(managers, before, strict=True):
+            manager._instance_dict.clear()
+            manager._instance_dict.update(instances)
