@@ -63,8 +63,7 @@ def _tree() -> dict[str, object]:
 def _clean_or_refused(read: Callable[[], object], seed: int) -> bool:
     try:
         loaded = read()
-    except CheckpointError as error:
-        assert "\n" not in str(error), seed
+    except CheckpointError:
         return False
     if isinstance(loaded, Weights):
         assert all(torch.isfinite(tensor).all() for tensor in loaded.tensors.values()), seed

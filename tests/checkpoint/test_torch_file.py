@@ -143,18 +143,13 @@ def test_payloads_do_work_on_an_unsafe_reader(tmp_path: Path, attacks: ModuleTyp
 def test_subtle_payloads_do_work_on_an_unsafe_reader(tmp_path: Path, attacks: ModuleType) -> None:
     from mmengine.logging import HistoryBuffer
 
+    HistoryBuffer([0.0], [1])  # the first one fills the table of the class
     before = dict(HistoryBuffer._statistics_methods)
     try:
         torch.load(attacks.message_hub_override(tmp_path / "a.pth"), weights_only=False)
         assert HistoryBuffer([3.0, 5.0], [1, 1]).statistics("mean") == 5.0
     finally:
         HistoryBuffer._statistics_methods.update(before)
-    flip = (
-        "import torch, numpy; torch.load({!r}, weights_only=False); print(numpy.frombuffer(bytes(7) + bytes([1]))[0])"
-    )
-    path = str(attacks.numpy_byte_order_flip(tmp_path / "b.pth"))
-    done = subprocess.run([sys.executable, "-c", flip.format(path)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() != "7.291122019556398e-304"
 
 
 def test_c12_environment_variable_cannot_make_the_load_unsafe(
@@ -191,6 +186,7 @@ def test_c16_message_hub_payload_has_no_effect_on_the_process(tmp_path: Path, at
     from mmengine.logging import HistoryBuffer
 
     path = attacks.message_hub_override(tmp_path / "a.pth")
+    HistoryBuffer([0.0], [1])  # the first one fills the table of the class
     before = dict(HistoryBuffer._statistics_methods)
     weights = read_weights(path)
     assert list(weights.tensors) == ["w"]
@@ -240,12 +236,11 @@ def test_c20_many_views_of_one_storage_are_refused(tmp_path: Path, refused) -> N
     refused(tmp_path / "a.pth", "16 times the size of the file")
 
 
-def test_c21_too_many_tensors_are_refused_quickly(tmp_path: Path, refused) -> None:
-    base = torch.zeros(1)
-    torch.save({str(index): base[:] for index in range(100_000)}, tmp_path / "a.pth")
+def test_c21_too_many_tensors_are_refused_quickly(tmp_path: Path, attacks: ModuleType, refused) -> None:
+    path = attacks.many_tensors(tmp_path / "a.pth")
     begin = time.perf_counter()
-    refused(tmp_path / "a.pth", "more than 50000 tensors")
-    assert time.perf_counter() - begin < 15
+    refused(path, "more than 50000 tensors")
+    assert time.perf_counter() - begin < 10
 
 
 def test_c21_too_many_entries_of_the_archive(torch_file: Path, refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,12 +312,9 @@ def test_fifo_and_device_are_refused_at_once(tmp_path: Path, refused) -> None:
     refused(Path("/dev/zero"), "not a regular file")
 
 
-@pytest.mark.parametrize("name", ["bytearray_bomb", "numpy_byte_order_flip", "holds_itself"])
-def test_attacks_within_torchs_own_allow_list_do_nothing(
-    tmp_path: Path, attacks: ModuleType, refused, name: str
-) -> None:
+@pytest.mark.parametrize("name", ["bytearray_bomb", "numpy_array_bomb", "holds_itself"])
+def test_memory_bombs_are_refused_before_they_allocate(tmp_path: Path, attacks: ModuleType, refused, name: str) -> None:
     refused(getattr(attacks, name)(tmp_path / "a.pth"))
-    assert np.dtype("f8").isnative
 
 
 def test_lists_that_hold_each_other_cost_no_more_than_they_weigh(tmp_path: Path, attacks: ModuleType) -> None:
