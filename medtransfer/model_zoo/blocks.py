@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ModelError
-from .layers import Layers, Size
+from .layers import Layers, Size, statistics_unmoved
 
 
 class ResidualBlock(nn.Module):
@@ -19,15 +20,15 @@ class ResidualBlock(nn.Module):
     """
 
     expansion = 1
+    downsample: nn.Module | None
 
-    def __init__(self, layers: Layers, out_channels: int, downsample: nn.Module | None, with_cp: bool) -> None:
+    def __init__(self, layers: Layers, out_channels: int, with_cp: bool) -> None:
         super().__init__()
         self.out_channels = out_channels
         self.with_cp = with_cp
         self._layers = layers
         self._units: list[tuple[str, str]] = []
         self.act = layers.act()
-        self.downsample = downsample
 
     def _add_unit(self, in_channels: int, out_channels: int, kernel_size: int, stride: Size, dilation: int) -> None:
         number = len(self._units) + 1
@@ -44,8 +45,12 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> (N, out_channels, ...), each axis divided by the stride and rounded up."""
         if self.with_cp and torch.is_grad_enabled():
-            return self.act(checkpoint(self._residual, x, use_reentrant=False))
+            return self.act(checkpoint(self._residual, x, use_reentrant=False, context_fn=self._contexts))
         return self.act(self._residual(x))
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        # the second run must not count the batch in the norms' statistics again
+        return nullcontext(), statistics_unmoved(self)
 
     def _residual(self, x: Tensor) -> Tensor:
         out = x
@@ -70,9 +75,10 @@ class BasicBlock(ResidualBlock):
         style: str = "pytorch",
         with_cp: bool = False,
     ) -> None:
-        super().__init__(layers, out_channels, downsample, with_cp)
+        super().__init__(layers, out_channels, with_cp)
         self._add_unit(in_channels, out_channels, 3, stride, dilation)
         self._add_unit(out_channels, out_channels, 3, 1, dilation)
+        self.downsample = downsample
 
 
 class Bottleneck(ResidualBlock):
@@ -94,7 +100,7 @@ class Bottleneck(ResidualBlock):
         style: str = "pytorch",
         with_cp: bool = False,
     ) -> None:
-        super().__init__(layers, out_channels, downsample, with_cp)
+        super().__init__(layers, out_channels, with_cp)
         if out_channels % self.expansion:
             raise ModelError(f"a bottleneck needs out_channels divisible by {self.expansion}, got {out_channels}")
         middle = out_channels // self.expansion
@@ -102,6 +108,7 @@ class Bottleneck(ResidualBlock):
         self._add_unit(in_channels, middle, 1, first, 1)
         self._add_unit(middle, middle, 3, second, dilation)
         self._add_unit(middle, out_channels, 1, 1, 1)
+        self.downsample = downsample
 
 
 BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -162,6 +169,9 @@ def build_shortcut(
     strided = any(s != 1 for s in ([stride] if isinstance(stride, int) else stride))
     if not strided and in_channels == out_channels:
         return None
+    if kind == "A" and in_channels > out_channels:
+        raise ModelError(f"shortcut='A' adds channels, here it would take {in_channels} to {out_channels}",
+                         hint="Use shortcut='B', or stem_channels up to the first stage's width")  # fmt: skip
     if kind == "A":
         return PaddedShortcut(out_channels - in_channels, stride, layers.ndim)
     pool = [layers.avg_pool(stride)] if avg_down and strided else []

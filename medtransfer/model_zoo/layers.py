@@ -6,13 +6,15 @@ import difflib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from mmcv.cnn import ConvModule, build_activation_layer, build_conv_layer, build_norm_layer
 from mmengine.registry import MODELS
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..errors import ModelError
 
@@ -63,39 +65,42 @@ class Layers:
         bias: bool = False,
     ) -> nn.Module:
         """A convolution that keeps the size at stride 1."""
-        return build_conv_layer(
-            self.conv_cfg,
-            in_channels,
-            out_channels,
-            kernel_size=kernel_size,
-            stride=_size(stride),
-            padding=_same_padding(kernel_size, dilation),
-            dilation=dilation,
-            bias=bias,
-        )
+        with _explained(conv_cfg=self.conv_cfg):
+            return build_conv_layer(
+                self.conv_cfg,
+                in_channels,
+                out_channels,
+                kernel_size=kernel_size,
+                stride=_size(stride),
+                padding=_same_padding(kernel_size, dilation),
+                dilation=dilation,
+                bias=bias,
+            )
 
     def norm(self, channels: int, postfix: int | str = "") -> tuple[str, nn.Module]:
         """A norm layer and its name by mmcv's rule: ``bn1``, ``in1``, ``gn1``."""
-        return build_norm_layer(self.norm_cfg, channels, postfix=postfix)
+        with _explained(norm_cfg=self.norm_cfg):
+            return build_norm_layer(self.norm_cfg, channels, postfix=postfix)
 
     def act(self) -> nn.Module:
         """An activation, in place where its type can."""
-        parameters = inspect.signature(MODELS.get(self.act_cfg["type"]).__init__).parameters
+        parameters = inspect.signature(_registered()[self.act_cfg["type"]].__init__).parameters
         inplace = {"inplace": True} if "inplace" in parameters else {}
-        return build_activation_layer({**inplace, **self.act_cfg})
+        with _explained(act_cfg=self.act_cfg):
+            return build_activation_layer({**inplace, **self.act_cfg})
 
     def conv_module(self, in_channels: int, out_channels: int, kernel_size: int, stride: Size = 1) -> ConvModule:
         """mmcv's ConvModule (keys ``conv``, ``bn``) with this builder's configs."""
-        return ConvModule(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=_size(stride),
-            padding=_same_padding(kernel_size, 1),
-            conv_cfg=self.conv_cfg,
-            norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg,
-        )
+        configs = {"conv_cfg": self.conv_cfg, "norm_cfg": self.norm_cfg, "act_cfg": self.act_cfg}
+        with _explained(**configs):
+            return ConvModule(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=_size(stride),
+                padding=_same_padding(kernel_size, 1),
+                **configs,
+            )
 
     def upsampling_conv(self, in_channels: int, out_channels: int, stride: Size) -> nn.Module:
         """A transposed convolution whose kernel equals its stride, with bias."""
@@ -146,8 +151,22 @@ def hold_still(modules: Sequence[nn.Module]) -> None:
 def hold_statistics(network: nn.Module) -> None:
     """Put every norm with running statistics into eval mode."""
     for module in network.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _NormBase) and module.track_running_stats:
             module.eval()
+
+
+@contextmanager
+def statistics_unmoved(network: nn.Module) -> Iterator[None]:
+    """Inside, norms in training mode use the batch's statistics as always, and leave their running ones alone."""
+    norms = [m for m in network.modules() if isinstance(m, _NormBase) and m.training and m.track_running_stats]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, batches in before:
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 Init = TypeVar("Init", bound=Callable[..., None])
@@ -187,6 +206,9 @@ def cumulative(strides: Sequence[Size], ndim: int) -> tuple[int, ...]:
     (2, 4, 4)
     """
     per_axis = [(stride,) * ndim if isinstance(stride, int) else tuple(stride) for stride in strides]
+    for axes in per_axis:
+        if len(axes) != ndim or not all(isinstance(step, int) and step > 0 for step in axes):
+            raise ModelError(f"a stride is a positive number, or {ndim} of them in {ndim}-D, got {list(axes)}")
     return tuple(functools.reduce(lambda a, b: a * b, axis, 1) for axis in zip(*per_axis, strict=True))
 
 
@@ -196,14 +218,37 @@ def _checked(cfg: Config | None, default: Config, name: str) -> Config:
         raise ModelError(f"{name} needs the key 'type', got {cfg}", hint=f"For example {name}={default}")
     if isinstance(cfg["type"], type):
         cfg["type"] = cfg["type"].__name__
-    if MODELS.get(cfg["type"]) is None:
-        near = difflib.get_close_matches(cfg["type"], MODELS.module_dict, n=3, cutoff=0.4)
+    known = _registered()
+    if not isinstance(cfg["type"], str) or cfg["type"] not in known:
+        near = difflib.get_close_matches(str(cfg["type"]), known, n=3, cutoff=0.4) or [default["type"]]
         raise ModelError(f"{name} names the unknown type {cfg['type']!r}", hint=f"Close names: {', '.join(near)}")
     return cfg
 
 
+def _registered() -> dict[str, Any]:
+    """Layer types by name, those of the current scope first.
+
+    ``Registry.get`` would import any module that has the name, which a model folder must not be able to ask for.
+    """
+    with MODELS.switch_scope_and_registry(None) as registry:
+        return {**MODELS.module_dict, **registry.module_dict}
+
+
+@contextmanager
+def _explained(**configs: Config) -> Iterator[None]:
+    """Turn what a layer's constructor says about its arguments into an error that quotes the config."""
+    try:
+        yield
+    except (TypeError, ValueError, AssertionError) as error:
+        given = ", ".join(f"{name}={cfg}" for name, cfg in configs.items())
+        raise ModelError(f"{given} does not build a layer: {error}") from error
+
+
 def _dimension(conv_type: str) -> int:
     found = re.search(r"([123])[dD]$", conv_type)
+    kind = _registered()[conv_type]
+    if isinstance(kind, type) and issubclass(kind, _ConvTransposeNd | _NormBase):
+        raise ModelError(f"conv_cfg type {conv_type!r} is no convolution that keeps the size", hint="Use Conv3d")
     if not found:
         raise ModelError(f"conv_cfg type {conv_type!r} does not say its dimension", hint="Use Conv2d or Conv3d")
     return int(found.group(1))
@@ -222,7 +267,7 @@ def _with_dimension(norm_cfg: Config, ndim: int) -> Config:
         )
     if kind == "GN" and "num_groups" not in norm_cfg:
         raise ModelError("norm_cfg type 'GN' needs num_groups", hint="For example dict(type='GN', num_groups=8)")
-    return {**norm_cfg, "type": kind if kind in ("GN", "SyncBN") else f"{kind}{ndim}d"}
+    return {"requires_grad": True, **norm_cfg, "type": kind if kind in ("GN", "SyncBN") else f"{kind}{ndim}d"}
 
 
 def _same_padding(kernel_size: Size, dilation: int) -> int | tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,7 +116,11 @@ class ResNet(nn.Module):
         super().__init__()
         strides, dilations, shortcut = _geometry(geometry, depth, strides, dilations, shortcut)
         _check(depth=depth, num_stages=num_stages, style=style, head_type=head_type, pool=pool, shortcut=shortcut)
+        _check_sizes(in_channels=in_channels, stem_channels=stem_channels, base_channels=base_channels,
+                     num_classes=num_classes)  # fmt: skip
+        _check_indices(num_stages, frozen_stages, out_indices)
         _check_lengths(num_stages, strides, dilations)
+        strides, dilations = strides[:num_stages], dilations[:num_stages]
         layers = Layers(conv_cfg, norm_cfg, act_cfg)
         block_name, num_blocks = STAGES[depth]
         block = _block_with_expansion(block_name, expansion)
@@ -126,6 +131,9 @@ class ResNet(nn.Module):
         self.out_indices = tuple(i for i in out_indices if i < num_stages) or (num_stages - 1,)
         first_stride = 2 if first_stride is None else first_stride
         pool_stride = 1 if pool == "none" else pool_stride
+
+        self.stage_strides = _stage_strides(first_stride, pool_stride, strides, self.ndim)
+        self.output_stride = cumulative(self.stage_strides, self.ndim)
 
         if deep_stem:
             self._modules["stem"] = _deep_stem(layers, in_channels, stem_channels, first_stride)
@@ -152,12 +160,10 @@ class ResNet(nn.Module):
                 style=style,
                 with_cp=with_cp,
             )
-            stage.origin = self.architecture
+            stage.origin = {**self.architecture, "stage_strides": self.stage_strides}
             self.add_module(name, stage)
 
         self.stage_channels = tuple(channels)
-        self.stage_strides = _stage_strides(first_stride, pool_stride, strides, self.ndim)
-        self.output_stride = cumulative(self.stage_strides, self.ndim)
         if head_type:
             self.head_avgpool = layers.global_pool()
             self.head_fc = nn.Linear(channels[-1], num_classes)
@@ -178,7 +184,7 @@ class ResNet(nn.Module):
     def architecture(self) -> dict[str, Any]:
         """Name and arguments with which ``create_model`` builds this network again."""
         positional = ("depth", "in_channels", "num_classes", "head_type")
-        arguments = {k: v for k, v in self.arguments.items() if k not in positional}
+        arguments = {k: copy.deepcopy(v) for k, v in self.arguments.items() if k not in positional}
         record = {"in_channels": self.in_channels, "num_classes": self.num_classes, **arguments}
         return {"name": f"resnet{self.depth}", "arguments": record}
 
@@ -239,6 +245,8 @@ def zero_last_norms(network: nn.Module) -> None:
 
 def _deep_stem(layers: Layers, in_channels: int, stem_channels: int, stride: Size) -> nn.Sequential:
     half = stem_channels // 2
+    if half < 1:
+        raise ModelError(f"deep_stem=True needs stem_channels of at least 2, got {stem_channels}")
     return nn.Sequential(
         layers.conv_module(in_channels, half, 3, stride=stride),
         layers.conv_module(half, half, 3),
@@ -293,6 +301,19 @@ def _check(**given: Any) -> None:
     for name, value in given.items():
         if value not in _CHOICES[name]:
             raise ModelError(f"{name} must be one of {', '.join(map(str, _CHOICES[name]))}, got {value!r}")
+
+
+def _check_sizes(**given: Any) -> None:
+    for name, value in given.items():
+        if not isinstance(value, int) or value < 1:
+            raise ModelError(f"{name} must be a positive whole number, got {value!r}")
+
+
+def _check_indices(num_stages: int, frozen_stages: int, out_indices: Sequence[int]) -> None:
+    if frozen_stages not in range(-1, num_stages + 1):
+        raise ModelError(f"frozen_stages must be from -1 to {num_stages}, got {frozen_stages!r}")
+    if any(index < 0 for index in out_indices):
+        raise ModelError(f"out_indices must be stages from 0 to {num_stages - 1}, got {list(out_indices)}")
 
 
 def _check_lengths(num_stages: int, strides: Sequence[Size], dilations: Sequence[int]) -> None:

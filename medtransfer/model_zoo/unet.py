@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ class UNet(nn.Module):
 
     Args:
         extra: ``num_channels``, channels of each encoder stage; ``nclasses``; and optionally ``strides``, the stride
-            of each stage against the one before (2 by default).
+            of each stage against the one before (by default those of the ResNet whose stages these are, else 2).
         layers: Encoder modules, called one after the other, for example :meth:`ResNet.stages`.
         conv_cfg, norm_cfg, act_cfg: mmcv's config dicts of the decoder.
         norm_eval: Keep batch-norm statistics fixed in training, in the encoder too.
@@ -115,20 +116,21 @@ class UNet(nn.Module):
         frozen_stages: int = -1,
     ) -> None:
         super().__init__()
-        channels, self.num_classes = list(extra["num_channels"]), int(extra["nclasses"])
+        origin = _origin(layers)
+        channels, self.num_classes, strides = _read_extra(extra, origin)
         builder = Layers(conv_cfg, norm_cfg, act_cfg)
         self.ndim, self._mode = builder.ndim, builder.interpolation
         self.aux_train, self.norm_eval, self.frozen_stages = aux_train, norm_eval, frozen_stages
-        strides = list(extra.get("strides", [2] * len(channels)))
+        self._like_encoder = origin is not None and _is_like(origin, builder, strides)
         self.output_stride = cumulative(strides, self.ndim)
-        self.in_channels = in_channels
-        _check_stages(layers, channels, strides)
+        _check_stages(layers, channels, strides, frozen_stages)
 
         self.down_layer_name = [f"encoder_{i}" for i in range(len(layers))]
         for name, module in zip(self.down_layer_name, layers, strict=True):
             self.add_module(name, module)
+        self.in_channels = origin["arguments"]["in_channels"] if origin and in_channels is None else in_channels
 
-        block = BLOCKS[decoder_block] if isinstance(decoder_block, str) else decoder_block
+        block = _named_block(decoder_block)
         shared = (upsample_type, block, dropout_rate, with_cp)
         self.up_layer_name = [f"decoder_{i}" for i in range(len(channels) - 1)]
         for i, name in enumerate(self.up_layer_name):
@@ -137,10 +139,10 @@ class UNet(nn.Module):
 
         last = channels[0]
         if full_resolution_skip:
-            if in_channels is None:
+            if self.in_channels is None:
                 raise ModelError("full_resolution_skip needs in_channels, the channels of the input")
             last = full_resolution_skip
-            self.input_skip = builder.conv_module(in_channels, last, 3)
+            self.input_skip = builder.conv_module(self.in_channels, last, 3)
             self.input_decoder = UpBlock(builder, channels[0], last, last, strides[0], *shared)
         self.final_layer = _head(builder, last, self.num_classes, dropout_rate)
         if aux_train:
@@ -168,22 +170,22 @@ class UNet(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any] | None:
-        """Name and arguments with which ``create_model`` builds this network again; None for a foreign encoder."""
+        """Name and arguments with which ``create_model`` builds this network again.
+
+        None for a foreign encoder, and for a decoder of other layer types or strides than its encoder's.
+        """
         origin = self.encoder_origin()
-        if origin is None:
+        if origin is None or not self._like_encoder:
             return None
-        own = {k: v for k, v in self.arguments.items() if k not in ("extra", "layers", "in_channels")}
+        own = {k: copy.deepcopy(v) for k, v in self.arguments.items() if k not in ("extra", "layers", "in_channels")}
         # the encoder's head is not a part of this network
-        encoder = {k: v for k, v in origin["arguments"].items() if k not in ("head_type", "num_classes")}
+        encoder = {k: copy.deepcopy(v) for k, v in origin["arguments"].items() if k not in ("head_type", "num_classes")}
         arguments = {**encoder, **own, "num_classes": self.num_classes}
         return {"name": origin["name"].replace("resnet", "resunet"), "arguments": arguments}
 
     def encoder_origin(self) -> dict[str, Any] | None:
         """The architecture record of the ResNet whose stages these are, or None."""
-        last = getattr(self, self.down_layer_name[-1])
-        if isinstance(last, nn.Sequential) and not isinstance(last, ResLayer):
-            last = last[-1]  # a network of one stage: (pooling, layer1)
-        return getattr(last, "origin", None)
+        return _origin(self.stages())
 
     def stages(self) -> list[nn.Module]:
         """The encoder modules, by reference."""
@@ -264,9 +266,59 @@ def _to_size(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
 
 
-def _check_stages(layers: Sequence[nn.Module], channels: list[int], strides: list[Size]) -> None:
+def _origin(stages: Sequence[nn.Module]) -> dict[str, Any] | None:
+    """The record of the ResNet whose stages these are, all of them and in order: stem, (pooling, layer1), layer2 ..."""
+    pooled = stages[1] if len(stages) > 1 else None
+    if type(pooled) is not nn.Sequential or len(pooled) != 2:
+        return None
+    origins = [getattr(stage, "origin", None) for stage in (pooled[1], *stages[2:])]
+    first = origins[0]
+    if first is None or any(origin != first for origin in origins) or len(first["stage_strides"]) != len(stages):
+        return None
+    return first
+
+
+def _read_extra(extra: Config, origin: dict[str, Any] | None) -> tuple[list[int], int, list[Size]]:
+    missing = [key for key in ("num_channels", "nclasses") if key not in extra]
+    if missing:
+        raise ModelError(f"extra needs the keys num_channels and nclasses, got {', '.join(extra) or 'none'}")
+    channels = list(extra["num_channels"])
+    own = [2] * len(channels) if origin is None else origin["stage_strides"]
+    return channels, int(extra["nclasses"]), list(extra.get("strides", own))
+
+
+def _named_block(block: Block) -> type[BasicBlock] | type[Bottleneck]:
+    if not isinstance(block, str):
+        return block
+    names = {**BLOCKS, **{kind.__name__: kind for kind in BLOCKS.values()}}
+    if block not in names:
+        raise ModelError(f"decoder_block must be one of {', '.join(BLOCKS)}, got {block!r}")
+    return names[block]
+
+
+def _is_like(origin: dict[str, Any], builder: Layers, strides: list[Size]) -> bool:
+    """Whether a decoder has the layer types and strides of its encoder, as ``create_model`` builds it."""
+    encoder = Layers(*(origin["arguments"].get(name) for name in ("conv_cfg", "norm_cfg", "act_cfg")))
+    if encoder.ndim != builder.ndim:
+        raise ModelError(
+            f"the encoder is {encoder.ndim}-D, the decoder {builder.ndim}-D",
+            hint=f"Pass conv_cfg=dict(type='Conv{encoder.ndim}d')",
+        )
+    same_strides = [cumulative([stride], builder.ndim) for stride in strides] == list(origin["stage_strides"])
+    return same_strides and vars(encoder) == vars(builder)
+
+
+def _check_stages(layers: Sequence[nn.Module], channels: list[int], strides: list[Size], frozen_stages: int) -> None:
     if not len(layers) == len(channels) == len(strides):
         raise ModelError(
             f"extra['num_channels'] needs one number an encoder module: got {len(channels)} for {len(layers)} modules"
             + ("" if len(strides) == len(channels) else f" and {len(strides)} strides")
         )
+    if frozen_stages not in range(-1, len(layers)):
+        raise ModelError(f"frozen_stages must be from -1 to {len(layers) - 1}, got {frozen_stages!r}")
+    for i, module in enumerate(layers):
+        last = module[-1] if type(module) is nn.Sequential and len(module) else module
+        if isinstance(last, ResLayer) and last.out_channels != channels[i]:
+            raise ModelError(
+                f"extra['num_channels'][{i}] is {channels[i]}, the encoder module gives {last.out_channels}"
+            )
