@@ -93,6 +93,11 @@ def _channel_index(source: str | int, count: int, names: Sequence[str] | None) -
     raise UsageError(f"input_channels names the source channel {source!r}; {said}", hint="Use a name or an index")
 
 
+def _wide(weight: Tensor) -> Tensor:
+    """At least float32, so that sums of half-precision weights are rounded once."""
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))
+
+
 def _interpolate(channels: int, weight: Tensor) -> Tensor:
     # interpolation runs over the last axis in float32, since half precision has no kernel for it
     moved = weight.float().movedim(1, -1)
@@ -107,17 +112,17 @@ def _interpolate_rescaled(channels: int, weight: Tensor) -> Tensor:
 
 def _repeat(channels: int, weight: Tensor) -> Tensor:
     index = torch.arange(channels, device=weight.device) % weight.shape[1]
-    return (weight.float()[:, index] * (weight.shape[1] / channels)).to(weight.dtype)
+    return (_wide(weight)[:, index] * (weight.shape[1] / channels)).to(weight.dtype)
 
 
 def _sum(channels: int, weight: Tensor) -> Tensor:
     if channels != 1:
         raise UsageError(f"input_channels='sum' gives one channel, the target has {channels}", hint="Use 'repeat'")
-    return weight.float().sum(dim=1, keepdim=True).to(weight.dtype)
+    return _wide(weight).sum(dim=1, keepdim=True).to(weight.dtype)
 
 
 def _mean(channels: int, weight: Tensor) -> Tensor:
-    mean = weight.float().mean(dim=1, keepdim=True).to(weight.dtype)
+    mean = _wide(weight).mean(dim=1, keepdim=True).to(weight.dtype)
     return mean.expand(-1, channels, *weight.shape[2:])
 
 

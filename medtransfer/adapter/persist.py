@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoint.card import Architecture, ModelCard
 from ..checkpoint.folder import read_model_folder, write_model_folder
@@ -26,9 +26,14 @@ def default_card(model: nn.Module) -> ModelCard:
     if not architecture:
         raise ModelError(
             f"{type(model).__name__} does not know how it was built, so a model folder could not rebuild it",
-            hint="Build it with create_model, to_segmenter or to_classifier",
+            hint="Build it with create_model, to_segmenter or to_classifier, with one set of layer types",
         )
     in_channels, num_classes = _sizes(model)
+    if not num_classes:
+        raise ModelError(
+            f"this {type(model).__name__} has no head, and a model folder names the classes",
+            hint="Build it with num_classes, or save it by torch.save(model.state_dict(), path)",
+        )
     return ModelCard(
         task=cast(Literal["classification", "segmentation"], model.task),
         architecture=Architecture(architecture["name"], architecture["arguments"]),
@@ -69,7 +74,9 @@ def save(
         raise UsageError(
             f"the card names {named[0]} channels and {named[1]} classes, the network has {own[0]} and {own[1]}"
         )
-    return write_model_folder(Path(folder), model.state_dict(), full, overwrite=overwrite)
+    state = model.state_dict()
+    _refuse_altered(state, full.architecture)
+    return write_model_folder(Path(folder), state, full, overwrite=overwrite)
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -80,19 +87,34 @@ def load(folder: str | Path) -> nn.Module:
     """
     tensors, card = read_model_folder(Path(folder))
     try:
-        # shapes are compared before any memory is asked for: a card may claim any size
-        with torch.device("meta"):
-            model = create_model(card.architecture.name, **card.architecture.arguments)
+        model = _without_memory(card.architecture)
         model.load_state_dict(tensors, assign=True)
-    except (MedTransferError, RuntimeError, TypeError, ValueError) as error:
-        first = str(error).strip().splitlines()
+    except Exception as error:  # whatever the arguments of a card make the constructors say
+        said = error.reason if isinstance(error, MedTransferError) else " ".join(str(error).split("\n")[:2])
         raise CheckpointError(
-            f"the weights do not fit the architecture that model.json names: {' '.join(first[:2]).strip()}",
+            f"the weights do not fit the architecture that model.json names: {said.strip()}",
             path=folder,
             hint="Save the folder again with medtransfer.save",
         ) from error
     model.card = card  # type: ignore[assignment]
     return model.eval()
+
+
+def _without_memory(architecture: Architecture) -> nn.Module:
+    """The network on the meta device: shapes are compared before any memory is asked for, a card may claim any size."""
+    with torch.device("meta"):
+        return create_model(architecture.name, **architecture.arguments)
+
+
+def _refuse_altered(state: Mapping[str, Tensor], architecture: Architecture) -> None:
+    """A folder that is written must be one that can be loaded: layers exchanged by hand are not in the card."""
+    rebuilt = {key: tensor.shape for key, tensor in _without_memory(architecture).state_dict().items()}
+    wrong = [key for key in {**state, **rebuilt} if key not in state or rebuilt.get(key) != state[key].shape]
+    if wrong:
+        raise ModelError(
+            f"{wrong[0]} is not as {architecture.name} was built, so a model folder could not rebuild it",
+            hint="Build the network with create_model and its final sizes, and transfer the weights",
+        )
 
 
 def _sizes(model: nn.Module) -> tuple[int, int]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from torch import Tensor, nn
 
 from ..checkpoint.card import ModelCard
 from ..checkpoint.reader import read_weights
+from ..checkpoint.tensor_checks import tensor_fault
 from ..errors import TransferError, UsageError
 from .dialects import detect
 from .dialects.base import strip_prefixes
@@ -57,7 +59,7 @@ def read_source(source: Source) -> SourceWeights:
         raise UsageError(f"a source is a module, a state dict or a path, got {type(source).__name__}")
     weights = read_weights(source)
     where = weights.format + (f", under {weights.wrapper!r}" if weights.wrapper else "")
-    card = weights.metadata.get("card")
+    card = msgspec.convert(weights.metadata, ModelCard) if weights.format == "model_folder" else None
     return _named(weights.tensors, where, Path(source), card, list(weights.notes))
 
 
@@ -76,19 +78,36 @@ def _named(
     card: ModelCard | None = None,
     notes: list[str] | None = None,
 ) -> SourceWeights:
+    _refuse_faulty(tensors, path)
     names, dialect = canonical_names(list(tensors))
+    keys = own_keys(names, path)
+    said = f"{where}, {dialect} keys" if dialect else f"{where}, unknown keys"
+    by_name = {name: tensors[key] for name, key in keys.items()}
+    return SourceWeights(by_name, keys, said, dialect, path, card, notes or [])
+
+
+def own_keys(names: Mapping[str, str], path: Path | None = None) -> dict[str, str]:
+    """The zoo's name -> the network's own key, the inverse of :func:`canonical_names`.
+
+    Raises:
+        TransferError: two keys have the same name.
+    """
     keys: dict[str, str] = {}
     for key, name in names.items():
         if name in keys:
             raise TransferError(
                 f"{keys[name]!r} and {key!r} are the same tensor once wrapper prefixes are stripped",
                 path=path,
-                hint="Pass the state dict of one network",
+                hint="Pass one network",
             )
         keys[name] = key
-    said = f"{where}, {dialect} keys" if dialect else f"{where}, unknown keys"
-    by_name = {name: tensors[key] for name, key in keys.items()}
-    return SourceWeights(by_name, keys, said, dialect, path, card, notes or [])
+    return keys
+
+
+def _refuse_faulty(tensors: Mapping[str, Tensor], path: Path | None) -> None:
+    for key, tensor in tensors.items():
+        if fault := tensor_fault(tensor):
+            raise TransferError(f"the tensor {key!r} is {fault}", path=path, hint="Pass dense tensors with data")
 
 
 def _only_tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ then write into the target.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from .dialects.base import INPUT_CONVS, part_of
 from .guess import guess_architecture
 from .input_conv import INPUT_MODES, ChannelMap, adapt_input_conv, map_input_conv
 from .report import Entry, TransferReport
-from .source import Source, SourceWeights, canonical_names, read_source
+from .source import Source, SourceWeights, canonical_names, own_keys, read_source
 
 HEAD_MODES = ("drop", "keep")
 
@@ -73,7 +74,8 @@ def transfer(
 def make_plan(weights: SourceWeights, target: nn.Module, input_channels: str | ChannelMap, head: str) -> Plan:
     """Decide about every tensor without touching the target."""
     state = target.state_dict()
-    target_keys = {name: key for key, name in canonical_names(list(state))[0].items()}
+    _refuse_meta(state)
+    target_keys = own_keys(canonical_names(list(state))[0])
     report = TransferReport(
         source_format=weights.format, architecture=guess_architecture(weights.tensors), notes=list(weights.notes)
     )
@@ -84,6 +86,7 @@ def make_plan(weights: SourceWeights, target: nn.Module, input_channels: str | C
     for key in target_keys.values():
         if key not in plan.values and not any(entry.key == key for entry in (*report.mismatched, *report.dropped)):
             report.missing.append(Entry(key, "keeps its initial values", target_shape=tuple(state[key].shape)))
+    report.notes.extend(_cast_notes(report, weights, state))
     report.coverage = _coverage(plan.values, target, {key: name for name, key in target_keys.items()})
     return plan
 
@@ -108,7 +111,8 @@ def _decide(
     elif key is None or old is None:
         report.unexpected.append(entry("the target has no such tensor"))
     elif name in INPUT_CONVS and _wants_adapting(tensor, old, input_channels):
-        plan.values[key], how = _adapt(tensor, old.shape[1], input_channels, weights)
+        wide = tensor.to(torch.promote_types(tensor.dtype, old.dtype))
+        plan.values[key], how = _adapt(wide, old.shape[1], input_channels, weights)
         report.adapted.append(entry(how))
     elif tensor.shape != old.shape:
         report.mismatched.append(entry("the shapes differ"))
@@ -119,6 +123,8 @@ def _decide(
 
 def _wants_adapting(tensor: Tensor, old: Tensor, input_channels: str | ChannelMap) -> bool:
     fits_otherwise = tensor.ndim == old.ndim and tensor.shape[0] == old.shape[0] and tensor.shape[2:] == old.shape[2:]
+    if input_channels == "strict":
+        return False
     return fits_otherwise and (tensor.shape[1] != old.shape[1] or not isinstance(input_channels, str))
 
 
@@ -191,6 +197,8 @@ def _shape_hint(entry: Entry) -> str:
     source, target = entry.source_shape or (), entry.target_shape or ()
     if len(source) != len(target):
         return "The weights are of another dimension (2-D or 3-D) than the target"
+    if entry.key.endswith("weight") and source[:1] + source[2:] == target[:1] + target[2:]:
+        return "Pass input_channels='interpolate' or another mode to adapt the input channels"
     if part_of(entry.key) == "head" or "final_layer" in entry.key:
         return "Pass head='drop' to leave the head away"
     return "Build the target with the source's widths (base_channels, stem_channels, deep_stem, pool)"
@@ -215,6 +223,23 @@ def _write(values: Mapping[str, Tensor], target: nn.Module) -> None:
     with torch.no_grad():
         for key, value in values.items():
             state[key].copy_(value)
+
+
+def _refuse_meta(state: Mapping[str, Tensor]) -> None:
+    empty = [key for key, tensor in state.items() if tensor.is_meta]
+    if empty:
+        raise TransferError(f"the target's {empty[0]} is on the meta device, it cannot hold values",
+                            hint="Move the target to a device with to_empty")  # fmt: skip
+
+
+def _cast_notes(report: TransferReport, weights: SourceWeights, state: Mapping[str, Tensor]) -> list[str]:
+    names = {key: name for name, key in weights.keys.items()}
+    casts = Counter(
+        (_dtype(weights.tensors[names[entry.source_key]]), _dtype(state[entry.key]))
+        for entry in (*report.loaded, *report.adapted)
+        if entry.source_key is not None
+    )
+    return [f"{count} tensors cast from {old} to {new}" for (old, new), count in casts.items() if old != new]
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 #: where a tensor of the zoo belongs
-ENCODER = re.compile(r"(stem|conv1|[a-z]+1|maxpool|layer\d)\.")
+ENCODER = re.compile(r"(stem|conv1|[a-z]+1|act|maxpool|layer\d|encoder_\d+)\.")
+DECODER = re.compile(r"(decoder_\d+|input_skip|input_decoder)\.")
 HEAD = re.compile(r"(head_fc|final_layer|aux_layers)\.")
 
 #: convolutions that see the input's channels
@@ -33,14 +34,16 @@ class Dialect:
 
 
 def part_of(name: str) -> str:
-    """``encoder``, ``decoder`` or ``head``, by the zoo's name of a tensor.
+    """``encoder``, ``decoder`` or ``head`` by the zoo's name of a tensor, ``other`` for a name that is not the zoo's.
 
     >>> part_of("layer1.0.conv1.weight"), part_of("decoder_0.up.weight"), part_of("head_fc.bias")
     ('encoder', 'decoder', 'head')
     """
     if HEAD.match(name):
         return "head"
-    return "encoder" if ENCODER.match(name) else "decoder"
+    if ENCODER.match(name):
+        return "encoder"
+    return "decoder" if DECODER.match(name) else "other"
 
 
 def strip_prefixes(keys: Iterable[str]) -> dict[str, str]:

@@ -10,9 +10,10 @@ from .base import Dialect
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
-        (r"encoder_0\.(\d)\.(conv|bn|gn|in)\.", r"stem.\1.\2."),
+        (r"encoder_0\.(\d)\.(conv|bn|gn|in|activate)\.", r"stem.\1.\2."),
         (r"encoder_0\.0\.", "conv1."),
         (r"encoder_0\.1\.", "{norm}1."),
+        (r"encoder_0\.2\.", "act."),
         (r"encoder_1\.0\.", "maxpool."),
         (r"encoder_1\.1\.", "layer1."),
         (r"encoder_(\d)\.", r"layer\1."),
