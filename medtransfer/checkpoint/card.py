@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from ..errors import CheckpointError
 from .strict_json import parse_json
+from .wording import shown
 
 CARD_NAME = "model.json"
 FORMAT_VERSION = 1
@@ -156,7 +157,7 @@ def parse_card(data: str | bytes, path: str | Path | None = None) -> ModelCard:
             raise ValueError(f"`format_version` is {version}, but this medtransfer reads up to {FORMAT_VERSION}")
         return msgspec.convert(tree, ModelCard)
     except ValueError as error:  # msgspec.ValidationError is one
-        raise CheckpointError(str(error), path=path, hint=hint) from error
+        raise CheckpointError(shown(error, 300), path=path, hint=hint) from error
 
 
 def format_card(card: ModelCard) -> bytes:

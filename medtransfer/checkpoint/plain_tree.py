@@ -72,10 +72,12 @@ class PlainTree:
         return key
 
     def _convert_tensor(self, tensor: Tensor, trail: tuple[str, ...]) -> Tensor:
-        fault = tensor_fault(tensor)
-        if fault:
+        if type(tensor) not in (Tensor, torch.nn.Parameter):
+            raise ValueError(f"the tensor {_name(trail)} is a {type(tensor).__name__}")
+        # by way of the class: a file can put attributes on a tensor, also such as hide its methods
+        plain = Tensor.detach(tensor)
+        if fault := tensor_fault(plain):
             raise ValueError(f"the tensor {_name(trail)} is {fault}")
-        plain = tensor.detach()
         self.tensors.append(plain)
         return plain
 

@@ -16,8 +16,10 @@ from .safetensors_file import load_safetensors
 from .source import identify, local_path
 from .tensor_checks import nonfinite_keys
 from .torch_file import read_torch_file
+from .wording import shown
 from .wrappers import find_weights, without_tensors
 
+MAX_NAME = 1000
 WeightFormat = Literal["safetensors", "torch", "model_folder"]
 
 
@@ -64,7 +66,7 @@ def read_weights(path: str | os.PathLike[str], allow_nonfinite: bool = False, wr
         weights = Weights(tensors, "safetensors", None, path, dict(header))
     else:
         weights = _read_torch(path, wrapper)
-    _refuse_no_tensors(weights)
+    _refuse_unnamed(weights, wrapper)
     weights.notes.extend(_precision_notes(weights.tensors))
     return _check_finite(weights, allow_nonfinite)
 
@@ -81,9 +83,17 @@ def _read_torch(path: Path, wrapper: str | None) -> Weights:
     return Weights(found.tensors, "torch", found.wrapper, path, without_tensors(found.rest), notes)
 
 
-def _refuse_no_tensors(weights: Weights) -> None:
+def _refuse_unnamed(weights: Weights, wrapper: str | None) -> None:
+    if wrapper not in (None, weights.wrapper):
+        reason = f"no weights found under {wrapper!r}: a {weights.format} file holds one set of weights"
+        raise CheckpointError(reason, path=weights.path)
     if not weights.tensors:
         raise CheckpointError("no weights found: the file holds no tensors", path=weights.path)
+    odd = [key for key in weights.tensors if not key.isprintable() or not 0 < len(key) <= MAX_NAME]
+    if odd:
+        raise CheckpointError(
+            f"the name of a tensor is not printable or too long: {shown(odd[0])!r}", path=weights.path
+        )
 
 
 def _precision_notes(tensors: dict[str, Tensor]) -> list[str]:

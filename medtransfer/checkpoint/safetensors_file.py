@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .strict_json import parse_json
 from .tensor_checks import MAX_TENSORS
+from .wording import shown
 
 MAX_HEADER_BYTES = 64 << 20
 
@@ -59,4 +60,4 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, detail: str) -> CheckpointError:
     hint = "Download or copy it again"
-    return CheckpointError(f"truncated or damaged safetensors file ({detail[:200]})", path=path, hint=hint)
+    return CheckpointError(f"truncated or damaged safetensors file ({shown(detail, 200)})", path=path, hint=hint)

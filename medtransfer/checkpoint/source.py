@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import CheckpointError
+from .wording import shown
 
 FileKind = Literal["torch", "torch-legacy", "safetensors"]
 
@@ -125,7 +126,7 @@ def _near_names(path: Path) -> str:
     except OSError:
         return "Check the folder's name" if path.parent.name else "Check the name"
     near = difflib.get_close_matches(path.name, names, n=3)
-    return f"Did you mean {' or '.join(near)}" if near else "Check the name"
+    return f"Did you mean {' or '.join(map(shown, near))}" if near else "Check the name"
 
 
 def _denied(path: Path) -> CheckpointError:

@@ -6,6 +6,8 @@ import json
 from collections import Counter
 from typing import Any
 
+from .wording import shown
+
 
 def parse_json(text: str | bytes) -> Any:
     """Parse JSON text.
@@ -33,7 +35,7 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice[:80]!r} stands there twice")
+        raise ValueError(f"the key {shown(twice)!r} stands there twice")
     return unique
 
 

@@ -23,8 +23,6 @@ def tensor_fault(tensor: Tensor) -> str | None:
     >>> tensor_fault(torch.zeros(2, device="meta"))
     'on the meta device, without data'
     """
-    if type(tensor) not in (Tensor, torch.nn.Parameter):
-        return f"of the kind {type(tensor).__name__}"
     if tensor.is_meta:
         return "on the meta device, without data"
     if tensor.is_quantized:

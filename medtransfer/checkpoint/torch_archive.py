@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import CheckpointError
 from .tensor_checks import MAX_TENSORS
+from .wording import shown
 
 MAX_PICKLE_BYTES = 64 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
@@ -35,9 +36,9 @@ def read_pickle(path: Path) -> tuple[bytes, list[str]]:
     except (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, ValueError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"truncated or damaged ({error})", path=path, hint=_DAMAGED_HINT) from error
+        raise CheckpointError(f"truncated or damaged ({shown(error)})", path=path, hint=_DAMAGED_HINT) from error
     except (NotImplementedError, RuntimeError) as error:
-        raise CheckpointError(f"not a checkpoint: {error}", path=path) from error
+        raise CheckpointError(f"not a checkpoint: {shown(error)}", path=path) from error
     except OSError as error:
         raise CheckpointError(f"truncated or damaged ({error.strerror or error})", path=path) from error
 
@@ -49,7 +50,7 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], size: int) -> str
         raise CheckpointError(f"holds {len(members)} entries, more than {MAX_TENSORS} tensors", path=path)
     unsafe = [name for name in names if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts]
     if unsafe:
-        raise CheckpointError(f"not a checkpoint: the archive names {unsafe[0][:80]!r}, outside itself", path=path)
+        raise CheckpointError(f"not a checkpoint: the archive names {shown(unsafe[0])!r}, outside itself", path=path)
     top = names[0].partition("/")[0] if names else ""
     pickle_name = f"{top}/data.pkl"
     if pickle_name not in names:
@@ -68,9 +69,9 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
             hint = "Write it with torch.save, which does not compress"
-            raise CheckpointError(f"{member.filename} is compressed, which is not opened", path=path, hint=hint)
+            raise CheckpointError(f"{shown(member.filename)} is compressed, which is not opened", path=path, hint=hint)
         if member.flag_bits & 0x1:
-            raise CheckpointError(f"{member.filename} is encrypted", path=path)
+            raise CheckpointError(f"{shown(member.filename)} is encrypted", path=path)
         if member.filename.endswith("/data.pkl") and member.file_size > MAX_PICKLE_BYTES:
             raise CheckpointError(f"{member.filename} is larger than {MAX_PICKLE_BYTES >> 20} MiB", path=path)
     if sum(member.file_size for member in members) > size:
@@ -82,7 +83,7 @@ def _check_sums(path: Path, members: list[zipfile.ZipInfo], data: mmap.mmap) -> 
         return ["written without checksums (set_crc32_options(False)): damage would not be seen"]
     for member in members:
         if zlib.crc32(_content_view(data, member)) != member.CRC:
-            reason = f"truncated or damaged: the checksum of {member.filename.partition('/')[2]} differs"
+            reason = f"truncated or damaged: the checksum of {shown(member.filename.partition('/')[2])} differs"
             raise CheckpointError(reason, path=path, hint=_DAMAGED_HINT)
     return []
 

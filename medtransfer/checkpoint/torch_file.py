@@ -20,6 +20,7 @@ from .source import identify, local_path
 from .stand_ins import STAND_INS
 from .tensor_checks import MAX_REUSE, MAX_TENSORS, total_bytes
 from .torch_archive import MAX_PICKLE_BYTES, read_pickle
+from .wording import shown
 
 _LOADING = threading.Lock()  # torch's list of allowed globals belongs to the whole process
 _LEGACY_PICKLES = 5  # magic number, version, system, the checkpoint itself, keys of the storages
@@ -93,7 +94,7 @@ def _refuse_code(path: Path, scan: PickleScan, allow: Mapping[str, Callable[...,
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return ", ".join(name[:80] for name in names[:6]) + more
+    return ", ".join(map(shown, names[:6])) + more
 
 
 def _scan_archive(path: Path) -> tuple[PickleScan, list[str]]:
@@ -142,7 +143,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:
-        detail = str(error).strip().partition("\n")[0][:160] or type(error).__name__
+        detail = shown(str(error).strip().partition("\n")[0], 160) or type(error).__name__
         raise CheckpointError(
             f"truncated or damaged ({detail})", path=path, hint="Download or copy it again"
         ) from error
@@ -153,7 +154,7 @@ def _plain(path: Path, loaded: Any) -> Any:
     try:
         plain = tree.convert(loaded)
     except (ValueError, TypeError, IndexError, RuntimeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(str(error)[:300], path=path, hint="Save dense tensors and plain numbers") from error
+        raise CheckpointError(shown(error, 300), path=path, hint="Save dense tensors and plain numbers") from error
     if total_bytes(tree.tensors) > MAX_REUSE * path.stat().st_size:
         raise CheckpointError(f"its tensors claim more than {MAX_REUSE} times the size of the file", path=path)
     return plain

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .wording import shown
 
 WRAPPERS = (
     "state_dict",
@@ -112,7 +113,7 @@ def _notes(sets: Mapping[str, Mapping[Any, Any]], chosen: str, tensors: Mapping[
     skipped = [str(key) for key in sets[chosen] if key not in tensors]
     if chosen and skipped:
         notes.append(
-            f"{len(skipped)} entries beside the weights are not tensors and were left: {skipped[0][:80]!r} ..."
+            f"{len(skipped)} entries beside the weights are not tensors and were left: {shown(skipped[0])!r} ..."
         )
     return notes
 
@@ -126,7 +127,7 @@ def _rest(tree: Mapping[Any, Any], chosen: str) -> dict[str, Any]:
 def _describe_keys(tree: Mapping[Any, Any]) -> str:
     if not tree:
         return "the file holds an empty dict"
-    names = ", ".join(str(key)[:60] for key in list(tree)[:6])
+    names = ", ".join(shown(key, 60) for key in list(tree)[:6])
     return f"keys are {names}{' ...' if len(tree) > 6 else ''}"
 
 

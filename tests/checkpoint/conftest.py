@@ -72,7 +72,7 @@ def refused() -> Callable[..., errors.CheckpointError]:
         error = caught.value
         assert error.path is not None
         assert str(error).startswith(f"{error.path}: {error.reason}")
-        assert "\n" not in str(error)
+        assert str(error).isprintable()
         assert error.exit_code == 4
         assert len(str(error)) < 1000
         for word in words:

@@ -30,6 +30,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("format_version", 0, "format_version"),
     ("format_version", "1", "format_version"),
     ("surprise", 1, "unknown field `surprise`"),
+    ("\n\x1b" + "x" * 10_000, 1, "unknown field `\\n\\x1bxxx"),
     ("architecture.surprise", 1, "unknown field `surprise`"),
     ("intensity.surprise", 1, "unknown field `surprise`"),
     ("task", "detection", "$.task"),
@@ -71,13 +72,16 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize("place, value, words", WRONG, ids=[f"{place}-{i}" for i, (place, _, _) in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    "place, value, words", WRONG, ids=[f"{place[:40]!r}-{i}" for i, (place, _, _) in enumerate(WRONG)]
+)
 def test_c37_wrong_values_name_their_field(card: ModelCard, place: str, value: Any, words: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         parse_card(_changed(card, place, value), "net/model.json")
     assert words in str(caught.value)
     assert str(caught.value.path) == "net/model.json"
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("field", ["task", "architecture", "input_channels", "classes"])
@@ -124,7 +128,7 @@ def test_c38_nothing_in_a_card_can_name_a_file(card: ModelCard, place: str, path
     if place in ("classes", "input_channels"):
         value = [path, *getattr(card, place)[1:]]
     if (place, path) == ("architecture.arguments.pool", ""):
-        pytest.skip("an empty word names nothing")
+        return  # an empty word names nothing
     with pytest.raises(CheckpointError):
         parse_card(_changed(card, place, value))
 

@@ -140,6 +140,18 @@ def test_c33_half_precision_is_kept_and_said(tmp_path: Path, dtype: torch.dtype)
     assert read_weights(tmp_path / "a.safetensors").notes == weights.notes
 
 
+@pytest.mark.parametrize("name", ["conv\nweight", "\x1b[2J", "", "x" * 2000])
+def test_names_that_would_disturb_a_terminal_are_refused(tmp_path: Path, refused, name: str) -> None:
+    refused(_saved(tmp_path / "a.pth", {"state_dict": {name: torch.ones(1)}}), "the name of a tensor")
+    refused(_saved(tmp_path / "b.pth", {"a" + name: 1}), "no weights found")
+    save_file({name: torch.ones(1)}, tmp_path / "a.safetensors")
+    refused(tmp_path / "a.safetensors", "the name of a tensor")
+
+
+def test_choosing_among_one_set_is_refused(model_folder: Path, refused) -> None:
+    refused(model_folder, "holds one set", reader=lambda path: read_weights(path, wrapper="teacher"))
+
+
 def test_c40_zipped_model_folder_is_refused_and_nothing_extracted(tmp_path: Path, model_folder: Path, refused) -> None:
     import shutil
 
