@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..errors import ModelError, ResourceError
 from ..volumes.memory import available_memory
 
-_PROBE = 32  # voxels along each axis of the trial that measures memory, at least
 _SHARE = 0.6  # of what is free; the rest is for the results and for other programs
 
 
@@ -31,7 +30,7 @@ class Engine:
         self.device, self.dtype = device, dtype
         self.in_channels = int(network.in_channels)  # type: ignore[arg-type]
         self.strides = _strides(network)
-        self._voxel_bytes: float | None = None
+        self._activations: dict[tuple[int, ...], int] = {}
 
     @property
     def sees_whole_input(self) -> bool:
@@ -56,10 +55,18 @@ class Engine:
         return (output[0] if isinstance(output, list | tuple) else output).float()
 
     def estimate_bytes(self, shape: tuple[int, ...], classes: int) -> int:
-        """Memory that one pass over (D, H, W) voxels takes at its peak, with the logits in float32."""
-        if self._voxel_bytes is None:
-            self._voxel_bytes = self._measure()
-        return int(math.prod(shape) * (self._voxel_bytes + 4 * (self.in_channels + 2 * classes)))
+        """Memory that one pass over (D, H, W) voxels takes at its peak, with input and logits in float32."""
+        if shape not in self._activations:
+            self._activations[shape] = self._trace(shape)
+        return self._activations[shape] + 4 * (self.in_channels + 2 * classes) * math.prod(shape)
+
+    def fits(self, shape: tuple[int, ...], classes: int, memory: str | float = "auto") -> bool:
+        """Whether one pass over (D, H, W) voxels stays in the budget."""
+        free = self.free_bytes(memory)
+        # tracing costs a second the first time; small volumes fit even if every channel were alive at full size
+        channels = sum(max(weight.shape[:2]) for weight in self.network.parameters() if weight.ndim > 2)
+        channels += self.in_channels + 2 * classes
+        return 4 * channels * math.prod(shape) <= free or self.estimate_bytes(shape, classes) <= free
 
     def free_bytes(self, memory: str | float = "auto") -> int:
         """The budget: ``memory`` GiB, or for ``auto`` a share of what the device has free."""
@@ -71,18 +78,22 @@ class Engine:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    def _measure(self) -> float:
-        """Bytes per voxel of the tensors alive at the worst moment of a pass over a small volume."""
-        shape = [max(_PROBE, 2 * stride) for stride in self.strides]
+    def _trace(self, shape: tuple[int, ...]) -> int:
+        """Bytes alive at the worst moment of a pass, found by running it on tensors that have shapes but no memory."""
         live = _LiveTensors()
+        hollow = {name: tensor.to("meta") for name, tensor in self.network.state_dict().items()}
         handles = [module.register_forward_hook(live.record) for module in self.network.modules()]
         try:
-            self(torch.zeros(1, self.in_channels, *shape))
+            with torch.no_grad():
+                image = torch.empty(1, self.in_channels, *shape, device="meta")
+                torch.func.functional_call(self.network, hollow, (image,))
+        except (RuntimeError, NotImplementedError):
+            return 0  # an operation without shape rules; too large a pass then ends in a clear error of its own
         finally:
             for handle in handles:
                 handle.remove()
         # twice the largest: a convolution's own workspace, and what is made between modules (cat, interpolate)
-        return (live.peak + 2 * live.largest) / math.prod(shape)
+        return live.peak + 2 * live.largest
 
     def _out_of_memory(self, image: Tensor) -> ResourceError:
         sizes = "x".join(str(size) for size in image.shape[2:])
@@ -90,7 +101,7 @@ class Engine:
 
 
 class _LiveTensors:
-    """Counts the bytes of module outputs that are alive at once; tensors that share a storage count once."""
+    """Counts the bytes of module outputs that are alive at once; those that share a storage count once."""
 
     def __init__(self) -> None:
         self.peak, self.largest = 0, 0
@@ -101,9 +112,8 @@ class _LiveTensors:
         if not isinstance(output, Tensor):
             return
         self._seen.append(weakref.ref(output))
-        alive = {
-            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for r in self._seen if (t := r()) is not None
-        }
+        storages = [tensor.untyped_storage() for seen in self._seen if (tensor := seen()) is not None]
+        alive = {storage._cdata: storage.nbytes() for storage in storages}
         self.peak = max(self.peak, sum(alive.values()))
         self.largest = max(self.largest, *alive.values())
 

@@ -110,21 +110,22 @@ class Predictor:
         if self.tile != "auto":
             return self._affordable(plan_windows(shape, self.tile, self.overlap))  # type: ignore[arg-type]
         fixed = patch is not None and self.engine.sees_whole_input
-        if not fixed and self._needed(whole) <= self.engine.free_bytes(self.memory):
+        if not fixed and self._fits(whole):
             return whole
         window = patch or [_round_up(DEFAULT_WINDOW, stride) for stride in self.engine.strides]
         return self._affordable(plan_windows(shape, window, self.overlap))
 
-    def _needed(self, plan: Plan) -> int:
-        return self.engine.estimate_bytes(plan.window, len(self.card.classes))
+    def _fits(self, plan: Plan) -> bool:
+        return self.engine.fits(plan.window, len(self.card.classes), self.memory)
 
     def _affordable(self, plan: Plan) -> Plan:
-        needed, free = self._needed(plan), self.engine.free_bytes(self.memory)
-        if needed > free:
+        classes = len(self.card.classes)
+        if not self._fits(plan):
             sizes = "x".join(str(size) for size in plan.window)
+            needed, free = self.engine.estimate_bytes(plan.window, classes), self.engine.free_bytes(self.memory)
             reason = f"one window of {sizes} voxels needs about {size_text(needed)}, the budget is {size_text(free)}"
             raise ResourceError(reason, hint="Give a smaller tile, or more memory")
-        require_memory(4 * (len(self.card.classes) + 1) * math.prod(plan.padded), "the blended logits")
+        require_memory(4 * (classes + 1) * math.prod(plan.padded), "the blended logits")
         return plan
 
     def _logits(self, prepared: Prepared, plan: Plan) -> tuple[Tensor, list[str]]:
@@ -158,6 +159,7 @@ def build_card(network: nn.Module, card: ModelCard | Mapping[str, Any] | None = 
         ModelError: the network does not say its task, channels or classes.
         UsageError: the card's fields are not valid, or not those of the network.
     """
+    _check_attributes(network)
     full = card if isinstance(card, ModelCard) else getattr(network, "card", None) or _plain_card(network)
     if isinstance(card, Mapping):
         try:
@@ -165,18 +167,21 @@ def build_card(network: nn.Module, card: ModelCard | Mapping[str, Any] | None = 
         except msgspec.ValidationError as error:
             raise UsageError(f"the card is not valid: {error}") from error
     named = (len(full.input_channels), len(full.classes), full.task)
-    own = (network.in_channels, network.num_classes, network.task)
+    own: tuple[Any, ...] = (network.in_channels, network.num_classes, network.task)
     if named != own:
         raise UsageError(f"the card says {named} (channels, classes, task), the network {own}")
     return full
 
 
-def _plain_card(network: nn.Module) -> ModelCard:
+def _check_attributes(network: nn.Module) -> None:
     lacking = [name for name in ("task", "in_channels", "num_classes") if not getattr(network, name, None)]
     if lacking:
         raise ModelError(
             f"{type(network).__name__} has no {', '.join(lacking)}", hint="Use a network of the zoo, or set them"
         )
+
+
+def _plain_card(network: nn.Module) -> ModelCard:
     architecture = getattr(network, "architecture", None) or {"name": type(network).__name__, "arguments": {}}
     return ModelCard(
         task=network.task,  # type: ignore[arg-type]
