@@ -170,7 +170,9 @@ def test_c12_environment_variable_cannot_make_the_load_unsafe(
 
 def test_c12_what_others_allowed_in_the_process_is_not_used(tmp_path: Path, attacks: ModuleType, refused) -> None:
     call = attacks.flag_calls(tmp_path / "flag")["subprocess.Popen"]
-    with torch.serialization.safe_globals([subprocess.Popen, (getattr, "builtins.getattr")]):
+    # several under one name, since torch takes any of those
+    unsafe = [(lambda *names, number=number: f"called {number}", "builtins.getattr") for number in range(50)]
+    with torch.serialization.safe_globals([subprocess.Popen, *unsafe]):
         refused(attacks.in_state_dict(tmp_path / "a.pth", call), "subprocess.Popen")
         path = tmp_path / "b.pth"
         torch.save({"w": torch.ones(2), "meta": attacks.Call(getattr, "word", "upper")}, path)
@@ -227,7 +229,7 @@ def test_c20_tensors_that_claim_more_than_is_stored_are_refused(
     refused(path)
 
 
-@pytest.mark.parametrize("name", ["detach", "sum", "is_floating_point", "stride"])
+@pytest.mark.parametrize("name", ["detach", "sum", "is_floating_point"])
 def test_c20_attributes_of_a_tensor_hide_nothing(tmp_path: Path, refused, name: str) -> None:
     tensor = torch.zeros(1).expand(10**12)
     setattr(tensor, name, 5)
