@@ -36,10 +36,19 @@ class TrainingRunner(Runner):
         """mmengine's logger; standard output belongs to results, so it writes to stderr."""
         logger = super().build_logger(log_level, log_file, logger_name="medtransfer", **kwargs)
         for handler in _console_handlers(logger):
-            handler.addFilter(lambda record: not record.getMessage().startswith("Exp name"))
             handler.setStream(_CurrentStderr())  # type: ignore[type-var]
             handler.setLevel("WARNING")
+        for handler in logger.handlers:
+            handler.addFilter(_says_something)
         return logger
+
+
+# mmengine about its own insides, and a name repeated after every epoch
+NOISE = ("Exp name", '"FileClient" will be', '"HardDiskBackend" is')
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(NOISE)
 
 
 def _console_handlers(logger: logging.Logger) -> list[logging.StreamHandler[Any]]:
