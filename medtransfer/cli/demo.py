@@ -1,0 +1,35 @@
+"""``medtransfer demo``: the whole path on an embedded brain scan."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from .messages import write_log
+from .outputs import refuse_foreign_folder, refuse_unusable_folder
+from .results import Results
+
+USAGE = "[-o FOLDER] [--overwrite] [--json]"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "-o", "--output", metavar="FOLDER", default="medtransfer_demo", help="where everything is written"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo's folder")
+    parser.add_argument("--json", action="store_true", help="the result as one JSON document")
+
+
+def run(options: Namespace, results: Results) -> int:
+    """Run the demo and show what came out."""
+    refuse_unusable_folder(Path(options.output).parent)
+    refuse_foreign_folder(options.output, "demo.json", options.overwrite)
+    from medtransfer.demo.run import run_demo
+
+    result = run_demo(options.output, overwrite=options.overwrite, log=write_log)
+    if options.json:
+        results.write_json(result.to_dict())
+    else:
+        results.write(str(result))
+    return 0

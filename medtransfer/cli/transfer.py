@@ -1,0 +1,108 @@
+"""``medtransfer transfer``: a weight file into a network for another task, written as a model folder."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medtransfer.checkpoint.card import CARD_NAME
+
+from .options import key_values
+from .outputs import refuse_foreign_folder, refuse_inside, refuse_unusable_folder
+from .parser import number_between
+from .results import Results
+
+if TYPE_CHECKING:
+    from medtransfer.adapter.inspect import Inspection
+    from medtransfer.adapter.report import TransferReport
+
+USAGE = "SRC --to NAME -o FOLDER [options]"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    count = number_between(1, 100_000, int)
+    add = parser.add_argument
+    add("source", metavar="SRC", help="a weight file or a model folder")
+    add("--to", metavar="NAME", required=True, help="the network, one of `medtransfer info`: resnet18, resunet50, ...")
+    add("-o", "--output", metavar="FOLDER", required=True, help="the model folder to write")
+    add("--in-channels", metavar="N", type=count, help="input channels; as the source has, when not given")
+    add(
+        "--num-classes",
+        metavar="N",
+        type=count,
+        help="classes, background included; 2, or the source's with --head keep",
+    )
+    add("--input-channels", metavar="MODE", default="interpolate",
+        help="interpolate, interpolate-rescaled, repeat, sum, mean, zero, random, strict, or NEW=OLD,NEW=none")  # fmt: skip
+    add("--head", metavar="MODE", default="drop", help="drop or keep the layers of the source's classes")
+    add("--min-coverage", metavar="SHARE", type=number_between(0, 1), default=0.5,
+        help="smallest share of the encoder that must come from the source, 0 to 1 (0.5)")  # fmt: skip
+    add("--arguments", metavar="K=V", nargs="+", default=[],
+        help="arguments of the network, such as base_channels=32; stem and width follow the source")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace the output")
+    add("--json", action="store_true", help="the report as one JSON document")
+
+
+def run(options: Namespace, results: Results) -> int:
+    """Build the network, move the weights, save the folder, print the report."""
+    refuse_unusable_folder(Path(options.output).parent)
+    refuse_inside(options.output, options.source, "the source")
+    refuse_foreign_folder(options.output, CARD_NAME, options.overwrite)
+    from medtransfer.adapter.inspect import inspect
+    from medtransfer.adapter.persist import save
+    from medtransfer.adapter.transfer import transfer
+    from medtransfer.model_zoo.catalog import create_model
+
+    found = inspect(options.source)
+    arguments = _network_arguments(options, found)
+    network = create_model(options.to, **arguments)
+    report = transfer(
+        options.source, network, _channel_choice(options.input_channels), options.head, options.min_coverage
+    )
+    save(network, options.output, _card(found, arguments["in_channels"], report), overwrite=options.overwrite)
+    if options.json:
+        results.write_json({"output": options.output, **report.to_dict()})
+    else:
+        results.write(f"{report}\nwritten: {options.output}")
+    return 0
+
+
+def _network_arguments(options: Namespace, found: Inspection) -> dict[str, Any]:
+    """What the user asked for, over what the source's card or tensors say of its encoder."""
+    from medtransfer.model_zoo.catalog import ENCODER_ARGUMENTS
+
+    own = (found.card or {}).get("architecture", {}).get("arguments", {})
+    encoder = {name: value for name, value in own.items() if name in ENCODER_ARGUMENTS and name != "head_type"}
+    if not found.card and found.deep_stem:
+        encoder = {"deep_stem": True, "pool": found.pool}
+    kept = found.num_classes if options.head == "keep" else None
+    return {
+        **encoder,
+        "in_channels": options.in_channels or found.in_channels or 1,
+        "num_classes": options.num_classes or kept or 2,
+        **key_values(options.arguments),
+    }
+
+
+def _channel_choice(text: str) -> str | dict[str, str | int | None]:
+    """A mode's name, or the map in ``NEW=OLD,NEW=none``; old channels by name or number."""
+    if "=" not in text:
+        return text
+    pairs = (pair.partition("=") for pair in text.split(","))
+    return {new.strip(): _channel(old.strip()) for new, _, old in pairs}
+
+
+def _channel(old: str) -> str | int | None:
+    return None if old.lower() in ("", "none") else int(old) if old.isdigit() else old
+
+
+def _card(found: Inspection, in_channels: int, report: TransferReport) -> dict[str, Any]:
+    """What stays true of the source's card, and where the weights came from."""
+    source = found.card or {}
+    kept: dict[str, Any] = {name: source[name] for name in ("spacing", "orientation", "intensity") if name in source}
+    if len(source.get("input_channels", ())) == in_channels:
+        kept["input_channels"] = source["input_channels"]
+    parent = {"source": Path(found.path).name, "format": report.source_format, "coverage": report.coverage}
+    return {**kept, "parent": {**parent, "sha256": source.get("sha256", "")}}
