@@ -33,7 +33,7 @@ class Volume:
     """A scan whose claims were checked.
 
     Args:
-        array: (C, I, J, K) float32, axes as stored.
+        array: (C, I, J, K) float32, axes as stored; in memory as in the file, so not C-contiguous.
         grid: Where the voxels lie, in millimetres.
         header: What was stored, for writing a mask on the very same grid.
         paths: The files, one per channel file; empty for images in memory.
@@ -153,7 +153,7 @@ def read_labels(
         notes += validate.check_grids(grid, stored.grid, ("the scan", "the label file"), stored.path)
     if num_classes is not None:
         validate.check_classes(labels, num_classes, ignore_index, stored.path)
-    return Labels(np.ascontiguousarray(labels), stored.grid, stored.header, stored.path, stored.warnings + notes)
+    return Labels(labels, stored.grid, stored.header, stored.path, stored.warnings + notes)
 
 
 def case_name(source: Source) -> str:
@@ -273,7 +273,7 @@ def _channels(stored: _Stored, wanted: int | None, nan: float | None, volume: in
     validate.check_values(values, stored.path)
     if stored.slope != 1.0:
         stored.warnings += validate.check_scaled_range(values, stored.slope, stored.path)
-    return np.ascontiguousarray(values[None] if values.ndim == 3 else np.moveaxis(values, 3, 0))
+    return values[None] if values.ndim == 3 else np.moveaxis(values, 3, 0)
 
 
 def _to_float(stored: _Stored, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

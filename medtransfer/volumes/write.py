@@ -126,7 +126,7 @@ def _open_for_writing(path: Path) -> Iterator[IO[bytes]]:
             yield raw
             return
         # no name and no time inside: equal masks are equal files
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=raw, mtime=0) as packed:
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=raw, mtime=0) as packed:
             yield packed  # type: ignore[misc]
 
 
