@@ -52,13 +52,12 @@ def plan_whole(shape: Sequence[int], strides: Sequence[int], patch: Sequence[int
     """One pass: padded to multiples of the network's stride, so that its levels fit each other, and to the patch size.
 
     >>> plan_whole((35, 52, 1), (8, 8, 8), None).padded
-    (40, 56, 16)
+    (40, 56, 8)
     """
-    least = patch or (0, 0, 0)
-    sizes = [
-        max(2, math.ceil(max(size, low) / stride)) * stride
-        for size, stride, low in zip(shape, strides, least, strict=True)
-    ]
+    least = patch or (1, 1, 1)
+    sizes = [-(-max(size, low) // stride) * stride for size, stride, low in zip(shape, strides, least, strict=True)]
+    if sizes == list(strides):  # norms over the input need two voxels at the lowest resolution
+        sizes[2] *= 2
     return Plan(_shape(sizes), _shape(sizes))
 
 

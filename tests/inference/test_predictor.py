@@ -241,3 +241,16 @@ def test_the_scan_itself_is_not_changed(networks: Any, scan: Any) -> None:
     before = read_volume(image).array.copy()
     Predictor(networks["threshold"]()).predict(image)
     np.testing.assert_array_equal(read_volume(image).array, before)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("tile", ["auto", (8, 8, 8)])
+def test_cuda_gives_what_the_cpu_gives(networks: Any, scan: Any, tile: Any) -> None:
+    torch.manual_seed(0)
+    network, path = networks["convolutions"](nn.BatchNorm3d), scan(shape=(20, 18, 16))
+    exact = Predictor(network, device="cpu", tile=tile).predict(path)
+    same, short = (Predictor(network, "cuda", precision, tile).predict(path) for precision in ("float32", "auto"))
+    torch.testing.assert_close(same.logits, exact.logits, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(short.logits, exact.logits, atol=5e-2, rtol=5e-2)
+    assert short.details["precision"] == "float16"
