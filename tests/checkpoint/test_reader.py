@@ -140,6 +140,11 @@ def test_c33_half_precision_is_kept_and_said(tmp_path: Path, dtype: torch.dtype)
     assert read_weights(tmp_path / "a.safetensors").notes == weights.notes
 
 
+def test_c24_a_known_wrapper_goes_before_a_larger_unknown_one(tmp_path: Path, state_dict: dict[str, Tensor]) -> None:
+    tree = {"discriminator": {**state_dict, "more": torch.ones(1)}, "model": state_dict}
+    assert read_weights(_saved(tmp_path / "a.pth", tree)).wrapper == "model"
+
+
 @pytest.mark.parametrize("name", ["conv\nweight", "\x1b[2J", "", "x" * 2000])
 def test_names_that_would_disturb_a_terminal_are_refused(tmp_path: Path, refused, name: str) -> None:
     refused(_saved(tmp_path / "a.pth", {"state_dict": {name: torch.ones(1)}}), "the name of a tensor")
