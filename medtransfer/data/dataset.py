@@ -89,7 +89,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         return _finished(self._sample(key))
 
     def _patch(self, draw: Draw) -> dict[str, Any]:
-        sample = dict(self._sample(draw.index))
+        sample = dict(self._sample(draw.case))
         self.augment.set_random_state(seed=draw.seed)
         with _without_metadata():
             augmented = self.augment(sample)

@@ -12,9 +12,9 @@ from torch.utils.data import Sampler
 
 
 class Draw(NamedTuple):
-    """A case and the seed of its random transforms."""
+    """The number of a case and the seed of its random transforms."""
 
-    index: int
+    case: int
     seed: int
 
 
@@ -30,7 +30,7 @@ class CaseSampler(Sampler[Draw]):
         samples_per_epoch: Draws that count as one epoch, all processes together; None: every case once.
 
     >>> sampler = CaseSampler(["a", "b", "c"], seed=1, samples_per_epoch=6)
-    >>> sorted(draw.index for draw in sampler)
+    >>> sorted(draw.case for draw in sampler)
     [0, 0, 1, 1, 2, 2]
     """
 

@@ -204,6 +204,8 @@ def _numbers(cfg: Config) -> Iterator[tuple[str, Any, Callable[[float], bool], s
         yield trail, _lookup(cfg, trail), lambda value: value > 0 and value == int(value), whole
     for trail in ("optim_wrapper.optimizer.lr", "optim_wrapper.optimizer.weight_decay"):
         yield trail, _lookup(cfg, trail), lambda value: 0 <= value < math.inf, positive
+    keep = _lookup(cfg, "default_hooks.checkpoint.max_keep_ckpts")
+    yield "default_hooks.checkpoint.max_keep_ckpts", keep, lambda value: value >= 2 or value == -1, "2 or more, or -1"
     schedulers = cfg.get("param_scheduler") or []
     for number, part in enumerate(schedulers if isinstance(schedulers, list | tuple) else [schedulers]):
         name = f"param_scheduler[{number}].eta_max"

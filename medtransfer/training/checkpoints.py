@@ -69,7 +69,8 @@ def find_resumable(work_dir: str | Path) -> tuple[Path, list[str]]:
     Raises:
         CheckpointError: there is none.
     """
-    work_dir, notes = Path(work_dir), []
+    work_dir = Path(work_dir)
+    notes: list[str] = []
     numbered = {path: int(match[1]) for path in work_dir.glob("*.pth") if (match := NAME.fullmatch(path.name))}
     for path in sorted(numbered, key=lambda path: -numbered[path]):
         fault = _fault(path)

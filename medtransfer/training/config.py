@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import copy
 import re
-import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -136,9 +135,8 @@ def check_syntax(path: Path) -> ast.Module:
         ConfigError: not UTF-8, or a syntax error; file, line and column are given.
     """
     try:
-        with tokenize.open(path) as file:
-            # mmengine fills in its {{ predefined }} words before Python sees the file
-            return ast.parse(TEMPLATE.sub("None", file.read()), filename=str(path))
+        # mmengine fills in its {{ predefined }} words before Python sees the file
+        return ast.parse(TEMPLATE.sub("None", path.read_text(encoding="utf-8")), filename=str(path))
     except UnicodeDecodeError as error:
         raise ConfigError(f"is not UTF-8 at byte {error.start}", path=path, hint="Save it as UTF-8") from error
     except SyntaxError as error:

@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from ..adapter.persist import save
@@ -47,7 +49,7 @@ class KeepCheckpoints(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Checkpoints lie in the run's own folder."""
-        self.out_dir = self.out_dir or runner.work_dir
+        self.out_dir = runner.work_dir
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         name = self.filename_tmpl.format(step)
@@ -197,7 +199,7 @@ class BestModel(Hook):
     def _save(self, runner: Runner, scores: dict[str, float]) -> None:
         if not is_main_process():
             return
-        network = _plain_model(runner).network
+        network = cast("nn.Module", _plain_model(runner).network)
         save(network, Path(runner.work_dir) / "best", {**self.card, "metrics": scores}, overwrite=True)
         score = f"{self.metric} {scores[self.metric]:.4f}" if scores else "no validation"
         runner.logger.info(f"best/ holds the weights of step {runner.iter} ({score})")
@@ -208,14 +210,13 @@ class ProgressBar(Hook):
 
     priority = "VERY_LOW"
 
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
     def before_train(self, runner: Runner) -> None:
         """Show it."""
-        self._progress = None
         if not (sys.stderr.isatty() and is_main_process()):
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._progress.add_task("training", total=runner.max_iters, completed=runner.iter)
@@ -235,7 +236,7 @@ class ProgressBar(Hook):
 
     def close(self) -> None:
         """Give the terminal back, also after an error."""
-        if getattr(self, "_progress", None) is not None:
+        if self._progress is not None:
             self._progress.stop()
             self._progress = None
 

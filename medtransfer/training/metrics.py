@@ -55,6 +55,11 @@ class MeanDice(BaseMetric):
 
     default_prefix = "dice"
 
+    @classmethod
+    def score_names(cls, classes: Sequence[str]) -> list[str]:
+        """Names of the scores, known before any case is."""
+        return [f"{cls.default_prefix}/{name}" for name in ("mean", *classes[1:])]
+
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Count the voxels of each case."""
         num_classes = len(self._classes())
@@ -79,6 +84,11 @@ class ClassificationScores(BaseMetric):
 
     default_prefix = "scores"
 
+    @classmethod
+    def score_names(cls, classes: Sequence[str]) -> list[str]:
+        """Names of the scores, known before any case is."""
+        return [f"{cls.default_prefix}/{name}" for name in ("auroc", "accuracy", *(f"auroc_{c}" for c in classes))]
+
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep probabilities (K,) and the class of each case."""
         for sample in data_samples:
@@ -100,7 +110,7 @@ class ClassificationScores(BaseMetric):
 def _auroc(score: Tensor, is_class: Tensor) -> float:
     if is_class.all() or not is_class.any():
         return math.nan
-    return float(compute_roc_auc(score, is_class.long()))
+    return float(np.asarray(compute_roc_auc(score, is_class.long())))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -7,12 +7,13 @@ import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist, is_main_process
+from mmengine.hooks import Hook
 from mmengine.runner import set_random_seed
 from torch.utils.data import DataLoader
 
@@ -83,12 +84,12 @@ def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
     """Build data, network and runner in this order, so that whatever is refused leaves no file behind."""
     _launch(cfg)
     loaders = _build_loaders(cfg)
-    dataset: CaseDataset = loaders["train_dataloader"].dataset
+    dataset = cast("CaseDataset", loaders["train_dataloader"].dataset)
     task = _build_task(cfg, dataset)
+    metric = _best_metric(cfg, dataset)
     report = None if checkpoint else _transfer(cfg, task.network)
-    metric = cfg.get("best_metric") or BEST_METRIC[task.task]
-    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), *_own_hooks(cfg, dataset, report, metric)]
-    runner = _build_runner(cfg, task, loaders, name, checkpoint)
+    own_hooks = _own_hooks(cfg, dataset, report, metric)
+    runner = _build_runner(cfg, task, loaders, own_hooks, name, checkpoint)
     _write_transfer(cfg, report, runner)
     for warning in dataset.layout.warnings[:5]:
         runner.logger.warning(warning)
@@ -119,7 +120,7 @@ def _spread(cfg: Config) -> None:
     """Give what is stated once at the top to both datasets, unless they state their own."""
     for loader in ("train_dataloader", "val_dataloader"):
         dataset = (cfg.get(loader) or {}).get("dataset")
-        if isinstance(dataset, Mapping):
+        if isinstance(dataset, dict):
             shared = {key: cfg[key] for key in ("data_root", "split", "preprocessing", "patch_size") if key in cfg}
             dataset.update({key: value for key, value in shared.items() if key not in dataset})
     if isinstance(cfg.get("train_cfg"), Mapping) and "max_epochs" in cfg.train_cfg:
@@ -194,7 +195,7 @@ def _build_task(cfg: Config, dataset: CaseDataset) -> tasks.Task:
     """
     network = cfg.model.get("network")
     channels, classes = list(dataset.layout.channels), list(dataset.layout.classes)
-    if isinstance(network, Mapping) and network.get("type") != "UNet":
+    if isinstance(network, dict) and network.get("type") != "UNet":
         network.update({"in_channels": len(channels), "num_classes": len(classes), **network})
     task = _in_config_words("model", lambda: registry.MODELS.build(cfg.model))
     for what, stated, found in (
@@ -208,6 +209,25 @@ def _build_task(cfg: Config, dataset: CaseDataset) -> tasks.Task:
         reason = f"the model is for {task.task}, the dataset for {dataset.layout.task}"
         raise ConfigError(reason, path=cfg.filename)
     return task
+
+
+def _best_metric(cfg: Config, dataset: CaseDataset) -> str:
+    """The score that ``best`` is chosen by.
+
+    Raises:
+        ConfigError: the metrics of the config do not give it.
+    """
+    metric = cfg.get("best_metric") or BEST_METRIC[dataset.layout.task]
+    evaluators = cfg.get("val_evaluator") or []
+    kinds = [
+        registry.METRICS.get(part["type"]) for part in ([evaluators] if isinstance(evaluators, Mapping) else evaluators)
+    ]
+    # metrics of the user's own do not state their names
+    if kinds and all(hasattr(kind, "score_names") for kind in kinds):
+        names = [name for kind in kinds for name in kind.score_names(dataset.layout.classes)]
+        if metric not in names:
+            raise ConfigError(f"best_metric {metric!r} is not among the scores: {', '.join(names)}", path=cfg.filename)
+    return metric
 
 
 def _in_config_words(section: str, build: Any) -> Any:
@@ -232,21 +252,16 @@ def _write_transfer(cfg: Config, report: TransferReport | None, runner: Training
         part.write_bytes(msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2) + b"\n")
 
 
-def _own_hooks(cfg: Config, dataset: CaseDataset, report: TransferReport | None, metric: str) -> list[dict[str, Any]]:
-    card = _card(cfg, dataset, report)
+def _own_hooks(cfg: Config, dataset: CaseDataset, report: TransferReport | None, metric: str) -> list[Hook]:
     facts = {
         "config": _name(cfg),
         "seed": cfg.randomness["seed"],
         "training_cases": [case.id for case in dataset.cases],
         "transfer": None if report is None else report.to_dict(),
     }
-    return [
-        {"type": "PlainCheckpoints"},
-        {"type": "StopAtNaN"},
-        {"type": "BestModel", "metric": metric, "card": card},
-        {"type": "ProgressBar"},
-        {"type": "RunReport", "metric": metric, "facts": facts},
-    ]
+    best = hooks.BestModel(metric, _card(cfg, dataset, report))
+    reporter = hooks.RunReport(metric, facts)
+    return [hooks.PlainCheckpoints(), hooks.StopAtNaN(), best, hooks.ProgressBar(), reporter]
 
 
 def _card(cfg: Config, dataset: CaseDataset, report: TransferReport | None) -> dict[str, Any]:
@@ -265,16 +280,22 @@ def _card(cfg: Config, dataset: CaseDataset, report: TransferReport | None) -> d
 
 
 def _build_runner(
-    cfg: Config, task: tasks.Task, loaders: Mapping[str, DataLoader[Any]], name: str, checkpoint: Path | None
+    cfg: Config,
+    task: tasks.Task,
+    loaders: Mapping[str, DataLoader[Any]],
+    own_hooks: Sequence[Hook],
+    name: str,
+    checkpoint: Path | None,
 ) -> TrainingRunner:
     parts = {key: loaders.get(key) for key in ("train_dataloader", "val_dataloader")}
     keys = ("train_cfg", "val_cfg", "auto_scale_lr", "optim_wrapper", "param_scheduler", "val_evaluator")
-    options = {key: cfg.get(key) for key in (*keys, "default_hooks", "custom_hooks", "log_processor", "visualizer")}
+    options = {key: cfg.get(key) for key in (*keys, "default_hooks", "log_processor", "visualizer")}
     return TrainingRunner(
         model=task,
         work_dir=cfg.work_dir,
         **parts,
         **options,
+        custom_hooks=[*(cfg.get("custom_hooks") or []), *own_hooks],
         load_from=None if checkpoint is None else str(checkpoint),
         resume=checkpoint is not None,
         launcher=cfg.launcher,

@@ -31,12 +31,14 @@ class TrainingRunner(Runner):
         super().__init__(**arguments)
         for handler in _console_handlers(self.logger):
             handler.setLevel(arguments.get("log_level", "INFO"))
+        # each checkpoint holds the config's text: laying it out takes longer than a training step
+        object.__setattr__(self.cfg, "_format_python_code", False)
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         """mmengine's logger; standard output belongs to results, so it writes to stderr."""
         logger = super().build_logger(log_level, log_file, logger_name="medtransfer", **kwargs)
         for handler in _console_handlers(logger):
-            handler.setStream(_CurrentStderr())  # type: ignore[type-var]
+            handler.setStream(_CurrentStderr())
             handler.setLevel("WARNING")
         for handler in logger.handlers:
             handler.addFilter(_says_something)
@@ -68,7 +70,7 @@ def mmengine_scope(name: str, scope: str) -> Iterator[None]:
     DefaultScope.get_instance(f"{name}-scope", scope_name=scope)
     logger = MMLogger.get_instance(f"{name}-start", logger_name=scope, log_level="WARNING")
     for handler in _console_handlers(logger):
-        handler.setStream(_CurrentStderr())  # type: ignore[type-var]
+        handler.setStream(_CurrentStderr())
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.model import BaseModel
@@ -47,7 +47,7 @@ class Task(BaseModel):
                 f"{type(self).__name__} trains a network for {self.task}, got one for {self.network.task}",
                 hint="A classifier is resnet..., a segmenter resunet...",
             )
-        self.network.to(memory_format=self._layout)
+        self.network.to(memory_format=self._layout)  # type: ignore[call-overload]
 
     def init_weights(self) -> None:
         """Nothing: Runner.train() calls this, and weights may have been transferred already."""
@@ -117,7 +117,8 @@ class Segmenter(Task):
         image = image.contiguous(memory_format=self._layout)
         if self.window is None:
             return self.network(image)
-        return sliding_window_inference(image, self.window, 1, self.network, self.overlap, mode="gaussian")
+        logits = sliding_window_inference(image, self.window, 1, self.network, self.overlap, mode="gaussian")
+        return cast("Tensor", logits)
 
 
 class Classifier(Task):

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from torch import nn
 
 import medtransfer as mt
@@ -25,7 +27,9 @@ from medtransfer.errors import (
     OutputExistsError,
     TransferError,
 )
-from medtransfer.training import registry, run as training
+from medtransfer.training import registry
+from medtransfer.training import run as training
+from medtransfer.training.checkpoints import as_history
 from medtransfer.training.run import run
 
 Train = Callable[..., Path]
@@ -191,6 +195,32 @@ class TestResume:
         folder = train()
         for path in folder.glob("*.pth"):
             assert torch.serialization.get_unsafe_globals_in_checkpoint(path) == []
+
+    def test_c16_c17_a_checkpoint_of_mmengine_itself_resumes_as_data(self, train: Train) -> None:
+        folder = train(train_cfg__max_epochs=1)
+        checkpoint = torch.load(folder / "epoch_1.pth", weights_only=True)
+        hub = checkpoint["message_hub"]
+        hub["log_scalars"] = {key: as_history(record) for key, record in hub["log_scalars"].items()}
+        hub["runtime_info"]["mean"] = np.float64(1.5)
+        del checkpoint["random_states"]
+        torch.save(checkpoint, folder / "epoch_1.pth")  # histories and numpy numbers, as mmengine 0.10.7 pickles them
+        assert torch.serialization.get_unsafe_globals_in_checkpoint(folder / "epoch_1.pth")
+        methods = dict(HistoryBuffer._statistics_methods)
+        train(resume="auto", train_cfg__max_epochs=2)
+        assert len(json.loads((folder / "report.json").read_text())["validations"]) == 2
+        assert torch.serialization.get_unsafe_globals_in_checkpoint(folder / "epoch_2.pth") == []
+        assert HistoryBuffer._statistics_methods == methods
+
+    def test_c16_a_history_that_brings_a_method_is_refused(self, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = train(train_cfg__max_epochs=1)
+        checkpoint = torch.load(folder / "epoch_1.pth", weights_only=True)
+        state = {"statistics_methods": {"mean": os.getcwd}, "_log_history": [], "_count_history": []}
+        monkeypatch.setattr(HistoryBuffer, "__getstate__", lambda self: state)
+        checkpoint["message_hub"]["log_scalars"]["loss"] = HistoryBuffer()
+        torch.save(checkpoint, folder / "epoch_1.pth")
+        with pytest.raises(CheckpointError, match="getcwd"):
+            train(resume=folder / "epoch_1.pth")
+        assert HistoryBuffer._statistics_methods["mean"] is HistoryBuffer.mean
 
     def test_c41_another_network_is_refused_before_the_first_step(self, train: Train) -> None:
         folder = train(train_cfg__max_epochs=1)
