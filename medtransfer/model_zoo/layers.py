@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from mmcv.cnn import ConvModule, build_activation_layer, build_conv_layer, build_norm_layer
 from mmengine.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 
@@ -114,8 +115,7 @@ class Layers:
 
     def avg_pool(self, stride: Size) -> nn.Module:
         """Average pooling over ``stride`` voxels, partial windows at the end included."""
-        pool: type[nn.Module] = getattr(nn, f"AvgPool{self.ndim}d")
-        return pool(kernel_size=_size(stride), stride=_size(stride), ceil_mode=True, count_include_pad=False)
+        return AveragePool(stride, self.ndim)
 
     def global_pool(self) -> nn.Module:
         """Mean over all positions, kept as size 1."""
@@ -126,6 +126,23 @@ class Layers:
         """Dropout of whole channels."""
         drop: type[nn.Module] = getattr(nn, f"Dropout{self.ndim}d")
         return drop(rate)
+
+
+class AveragePool(nn.Module):
+    """Mean over windows of ``stride`` voxels, of as many as there are at the end and on axes shorter than a window.
+
+    torch's own pooling refuses maps smaller than its kernel, which thin volumes have in the last stages.
+    """
+
+    def __init__(self, stride: Size, ndim: int) -> None:
+        super().__init__()
+        self.stride = (stride,) * ndim if isinstance(stride, int) else tuple(stride)
+        self._pool = getattr(F, f"avg_pool{ndim}d")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...) -> (N, C, ...), each axis divided by its stride and rounded up."""
+        window = tuple(min(step, size) for step, size in zip(self.stride, x.shape[2:], strict=True))
+        return self._pool(x, window, self.stride, ceil_mode=True, count_include_pad=False)
 
 
 def initialise(module: nn.Module) -> None:
