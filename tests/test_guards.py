@@ -20,7 +20,8 @@ FLOORS = {
     **dict.fromkeys(("model_zoo", "checkpoint", "volumes"), 1),
     **dict.fromkeys(("adapter", "finetune", "data", "reporting"), 2),
     **dict.fromkeys(("training", "inference"), 3),
-    **dict.fromkeys(("cli", "demo"), 4),
+    "demo": 4,
+    "cli": 5,  # it has a command for the demo
 }
 TOP = ("__init__", "__main__")
 """The package itself and ``python -m``: above all floors."""

@@ -41,6 +41,14 @@ def test_c22_nan_and_infinity_name_their_keys(tmp_path: Path, refused, state_dic
     refused(tmp_path / "a.safetensors", "NaN or infinite values in")
 
 
+@pytest.mark.parametrize("place", [0, 32_766, 32_767, 65_535, 99_999])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e5m2, torch.complex64])
+def test_c22_one_nan_anywhere_is_found(tmp_path: Path, refused, place: int, dtype: torch.dtype) -> None:
+    tensor = torch.ones(100_000)
+    tensor[place] = math.nan
+    refused(_saved(tmp_path / "a.pth", {"w": tensor.to(dtype).reshape(10, -1).t()}), "NaN or infinite values in w")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float8_e4m3fn])
 def test_c22_large_finite_values_are_no_infinity(tmp_path: Path, dtype: torch.dtype) -> None:
     largest = torch.full((4,), torch.finfo(dtype).max).to(dtype)

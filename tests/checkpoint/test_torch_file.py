@@ -149,6 +149,11 @@ def test_c12_bare_pickle_and_newer_protocol_are_not_opened(
     assert not flag.exists()
 
 
+def test_c12_names_of_python_2_are_told_as_what_they_are_now(tmp_path: Path, attacks: ModuleType, refused) -> None:
+    pickled = b"\x80\x02c__builtin__\nreduce\ncurllib2\nurlopen\n\x86."
+    refused(attacks.with_pickle(tmp_path / "a.pth", pickled), "functools.reduce, urllib.request.urlopen")
+
+
 def test_payloads_do_work_on_an_unsafe_reader(tmp_path: Path, attacks: ModuleType) -> None:
     for name, call in attacks.flag_calls(tmp_path / "flag").items():
         torch.load(attacks.in_state_dict(tmp_path / "a.pth", call), weights_only=False)
