@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtransfer.checkpoint.card import CARD_NAME
+from medtransfer.errors import ModelError, UsageError
 
 from .options import key_values
 from .outputs import refuse_foreign_folder, refuse_inside, refuse_unusable_folder
@@ -35,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="classes, background included; 2, or the source's with --head keep",
     )
     add("--input-channels", metavar="MODE", default="interpolate",
-        help="interpolate, interpolate-rescaled, repeat, sum, mean, zero, random, strict, or NEW=OLD,NEW=none")  # fmt: skip
+        help="interpolate, interpolate-rescaled, repeat, sum, mean, zero, random, strict, or A=B,C=none")  # fmt: skip
     add("--head", metavar="MODE", default="drop", help="drop or keep the layers of the source's classes")
     add("--min-coverage", metavar="SHARE", type=number_between(0, 1), default=0.5,
         help="smallest share of the encoder that must come from the source, 0 to 1 (0.5)")  # fmt: skip
@@ -57,7 +58,10 @@ def run(options: Namespace, results: Results) -> int:
 
     found = inspect(options.source)
     arguments = _network_arguments(options, found)
-    network = create_model(options.to, **arguments)
+    try:
+        network = create_model(options.to, **arguments)
+    except ModelError as error:  # what was asked for on the command line
+        raise UsageError(error.reason, hint=error.hint) from error
     report = transfer(
         options.source, network, _channel_choice(options.input_channels), options.head, options.min_coverage
     )
