@@ -38,6 +38,14 @@ def describe(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def same_blocks(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether the stages that both have are of one block type and number, as far as the tensors tell."""
+    (blocks, convs), (other_blocks, other_convs) = _stage_blocks(one), _stage_blocks(other)
+    if not blocks or not other_blocks:
+        return True
+    return convs == other_convs and all(a == b for a, b in zip(blocks, other_blocks, strict=False))
+
+
 def _stage_blocks(weights: Mapping[str, Tensor]) -> tuple[tuple[int, ...], int]:
     """Blocks of each stage, and convolutions of a block."""
     last: dict[int, int] = {}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import TransferError, UsageError
 from .dialects.base import INPUT_CONVS, part_of
-from .guess import guess_architecture
+from .guess import guess_architecture, same_blocks
 from .input_conv import INPUT_MODES, ChannelMap, adapt_input_conv, map_input_conv
 from .report import Entry, TransferReport
 from .source import Source, SourceWeights, canonical_names, own_keys, read_source
@@ -49,7 +49,8 @@ def transfer(
             :func:`adapt_input_conv`, or a map ``{"flair": "flair", "adc": None}`` from the new channels in order to
             the source's (by name, if the source is a model folder, or by index).
         head: ``"drop"`` leaves the classes' layers as they are, ``"keep"`` moves them too.
-        min_coverage: Smallest share of the target encoder's parameters that must come from the source, 0 to 1.
+        min_coverage: Smallest share of the target encoder's parameters that must come from the source, 0 to 1; 0 also
+            accepts a network of another depth, of which the blocks that match are taken.
 
     Raises:
         TransferError: nothing or too little matches, or shapes of the encoder differ; ``.report`` says which.
@@ -156,36 +157,47 @@ def _coverage(values: Mapping[str, Tensor], target: nn.Module, names: Mapping[st
 def _refuse_misfit(report: TransferReport, weights: SourceWeights, target: nn.Module, min_coverage: float) -> None:
     names = canonical_names(list(target.state_dict()))[0]
     wrong = [entry for entry in report.mismatched if part_of(names[entry.key]) != "decoder"]
-    looks = _different_architecture(report, target)
-    if not wrong and report.coverage > 0 and report.coverage >= min_coverage:
+    looks = _different_architecture(weights, target)
+    # blocks of a deeper network fit a shallower one by name and shape, and compute something else there
+    accepted = not looks or min_coverage == 0
+    if not wrong and accepted and report.coverage > 0 and report.coverage >= min_coverage:
         return
-    if report.coverage == 0 and not wrong:
-        reason = f"0 of {len(names)} tensors of the target match; {_first_keys(weights, names)}"
-        hint = looks or "Check that this is the file you mean and that the target has its architecture"
-    elif wrong:
-        first = wrong[0]
-        reason = (
-            f"{len(wrong)} tensors have other shapes than the target's, the first {first.key}: source "
-            f"{list(first.source_shape or ())}, target {list(first.target_shape or ())}"
-        )
-        hint = looks or _shape_hint(first)
-    else:
-        reason = (
-            f"only {report.coverage:.1%} of the target encoder's parameters come from the source, "
-            f"{min_coverage:.0%} are required ({len(report.missing)} tensors are missing)"
-        )
-        hint = looks or "Pass a smaller min_coverage (--min-coverage) if that is what you want"
+    reason, hint = _complaint(report, wrong, min_coverage) or (
+        f"0 of {len(names)} tensors of the target match; {_first_keys(weights, names)}",
+        "Check that this is the file you mean and that the target has its architecture",
+    )
+    if looks:
+        reason, hint = f"{looks}: {reason}", "Build the target with that depth"
     error = TransferError(reason, path=weights.path, hint=hint)
     error.report = report
     raise error
 
 
-def _different_architecture(report: TransferReport, target: nn.Module) -> str | None:
-    own = guess_architecture(dict(_canonical_state(target)))
-    theirs = report.architecture
-    if not own or not theirs or own.replace("resunet", "resnet") == theirs.replace("resunet", "resnet"):
+def _complaint(report: TransferReport, wrong: list[Entry], min_coverage: float) -> tuple[str, str] | None:
+    """Reason and hint; None if nothing matches at all."""
+    if wrong:
+        shapes = f"source {list(wrong[0].source_shape or ())}, target {list(wrong[0].target_shape or ())}"
+        reason = f"{len(wrong)} tensors have other shapes than the target's, the first {wrong[0].key}: {shapes}"
+        return reason, _shape_hint(wrong[0])
+    if report.coverage == 0:
         return None
-    return f"The checkpoint looks like {theirs}, the target is {own}: build the target with that depth"
+    if report.coverage < min_coverage:
+        return (
+            f"only {report.coverage:.1%} of the target encoder's parameters come from the source, "
+            f"{min_coverage:.0%} are required ({len(report.missing)} tensors are missing)"
+        ), "Pass a smaller min_coverage (--min-coverage) if that is what you want"
+    counts = (
+        f"{len(report.unexpected)} tensors of the source have no place, {len(report.missing)} of the target are missing"
+    )
+    return counts, "Build the target like the source"
+
+
+def _different_architecture(weights: SourceWeights, target: nn.Module) -> str | None:
+    own = _canonical_state(target)
+    if same_blocks(weights.tensors, own):
+        return None
+    theirs = guess_architecture(weights.tensors) or "another network"
+    return f"the checkpoint looks like {theirs}, the target is {guess_architecture(own) or 'of other stages'}"
 
 
 def _canonical_state(module: nn.Module) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ def _seeded() -> None:
 
 @pytest.fixture
 def randomise() -> Callable[[nn.Module], nn.Module]:
-    """Give every tensor of a network values of its own, so that two networks agree only if each tensor has its place."""
+    """Give every tensor values of its own: two networks then agree only if each tensor is in its place."""
 
     def fill(network: nn.Module, seed: int = 0) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
