@@ -136,7 +136,7 @@ def _zero(channels: int, weight: Tensor) -> Tensor:
 def _random(channels: int, weight: Tensor) -> Tensor:
     new = _zero(channels, weight)
     fresh = new[:, weight.shape[1] :]
-    fresh.copy_(torch.randn(fresh.shape, device=weight.device) * weight.float().std())
+    fresh.copy_(torch.randn(fresh.shape, device=weight.device) * weight.float().std(correction=0))
     return new
 
 

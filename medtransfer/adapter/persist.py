@@ -69,11 +69,6 @@ def save(
     ['no', 'yes']
     """
     full = _complete(default_card(model), card)
-    named, own = (len(full.input_channels), len(full.classes)), _sizes(model)
-    if named != own:
-        raise UsageError(
-            f"the card names {named[0]} channels and {named[1]} classes, the network has {own[0]} and {own[1]}"
-        )
     state = model.state_dict()
     _refuse_altered(state, full.architecture)
     return write_model_folder(Path(folder), state, full, overwrite=overwrite)
@@ -123,9 +118,9 @@ def _sizes(model: nn.Module) -> tuple[int, int]:
 
 
 def _complete(base: ModelCard, card: ModelCard | Mapping[str, Any] | None) -> ModelCard:
-    if card is None or isinstance(card, ModelCard):
-        return base if card is None else msgspec.structs.replace(card, architecture=base.architecture, task=base.task)
     try:
+        if card is None or isinstance(card, ModelCard):
+            return msgspec.structs.replace(card or base, architecture=base.architecture, task=base.task)
         return msgspec.convert({**msgspec.to_builtins(base), **card}, ModelCard)
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # msgspec.ValidationError is one
         raise UsageError(f"the card is not valid: {error}") from error
