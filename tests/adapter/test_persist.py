@@ -123,7 +123,7 @@ def test_a_card_that_does_not_fit_is_refused_and_nothing_written(tiny, tmp_path,
 
 def test_a_card_object_with_other_counts_is_refused(tiny, tmp_path):
     three = mt.save(tiny(num_classes=3), tmp_path / "three")
-    with pytest.raises(UsageError, match="the card is not valid: .*num_classes` is 2, but the card names 3"):
+    with pytest.raises(UsageError, match=r"the card is not valid: .*num_classes` is 2, but the card names 3"):
         mt.save(tiny(), tmp_path / "model", three)
     assert not (tmp_path / "model").exists()
 
