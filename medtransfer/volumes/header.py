@@ -116,6 +116,7 @@ def _header(nifti: nib.Nifti1Header, pair: bool) -> Header:
     return Header(nifti, shape, _dtype(nifti), _affine(nifti), ndim, pair)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _affine(nifti: nib.Nifti1Header) -> npt.NDArray[np.float64]:
     try:
         return np.asarray(nifti.get_best_affine(), dtype=np.float64)

@@ -20,11 +20,14 @@ from .memory import require_memory, size_text
 
 GZIP_RATIO = 1100  # deflate cannot do better than 1032 : 1
 SPACING_MM = (0.005, 500.0)
+FARTHEST_MM = 1e6  # of the origin
 MAX_SHEAR = 0.01  # cosine between two axes
 SAME_VOXELS, NEAR_VOXELS = 0.05, 0.5  # corners closer than this are the same grid / a warning
 SCALED_WARN, SCALED_LIMIT = 1e6, 1e9
 ROUND_TOLERANCE = 1e-3
 _MANY_FRACTIONS = 20
+_LINE_ENDS = ((13, 10, 26, 10), (0, 0, 0, 0))
+_LAST_CODE = 5  # of sform and qform: template space
 _OTHER_TYPES = {
     0: "of no type (datatype 0)",
     1: "bool (single bits)",
@@ -43,6 +46,7 @@ def check_header(header: Header, path: Path | None) -> list[str]:
     Raises:
         VolumeError: a claim that cannot be true or cannot be used.
     """
+    _check_line_ends(header, path)
     _check_dimensions(header, path)
     _check_type(header, path)
     _check_offset(header, path)
@@ -185,6 +189,13 @@ def _check_offset(header: Header, path: Path | None) -> None:
         raise VolumeError(f"the header puts the voxels at byte {offset:g}", path=path)
 
 
+def _check_line_ends(header: Header, path: Path | None) -> None:
+    """NIfTI-2 holds the bytes that a transfer as text would change."""
+    if isinstance(header.nifti, nib.Nifti2Header) and tuple(header.nifti["eol_check"]) not in _LINE_ENDS:
+        hint = "Copy it again, in binary mode"
+        raise VolumeError("its line ends were changed, so its voxels may be too", path=path, hint=hint)
+
+
 def _check_scaling(header: Header, path: Path | None) -> list[str]:
     slope, inter = float(header.nifti["scl_slope"]), float(header.nifti["scl_inter"])
     if slope == 0 or np.isnan(slope):
@@ -207,10 +218,18 @@ def check_scaled_range(array: npt.NDArray[Any], slope: float, path: Path | None)
     return [f"the slope {slope:g} spreads intensities over {span:.3g}"] if span > SCALED_WARN else []
 
 
+@np.errstate(over="ignore", invalid="ignore")  # damaged headers hold numbers like 1e300
 def _check_geometry(header: Header, path: Path | None) -> list[str]:
+    for name in ("sform_code", "qform_code"):
+        if not 0 <= header.nifti[name] <= _LAST_CODE:
+            reason = f"{name} is {int(header.nifti[name])}, NIfTI has 0 to {_LAST_CODE}"
+            raise VolumeError(reason, path=path, hint="Re-export the scan")
     affine = header.affine_mm
     if not np.isfinite(affine).all():
         raise VolumeError("the affine has NaN or infinite entries", path=path, hint="Re-export the scan")
+    if np.abs(affine).max() > FARTHEST_MM:
+        reason = f"the affine has entries of {np.abs(affine).max():.3g} mm"
+        raise VolumeError(reason, path=path, hint="Re-export the scan")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if (spacing == 0).any():
         raise VolumeError("the affine has a zero column, a flat axis", path=path, hint="Re-export the scan")

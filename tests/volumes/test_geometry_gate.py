@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from medtransfer.errors import VolumeError
+from medtransfer.errors import MedTransferError, VolumeError
 from medtransfer.volumes.grid import Grid
 from medtransfer.volumes.read import read_labels, read_volume
 
@@ -26,6 +29,7 @@ def changed(row: int, column: int, value: float) -> np.ndarray:
     [
         (changed(0, 0, np.nan), "NaN"),
         (changed(1, 3, np.inf), "infinite"),
+        (changed(1, 3, 1e30), "entries of 1e"),
         (changed(2, 2, 0.0), "zero column"),
         (np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "singular"),
         (changed(0, 1, 0.5), "sheared"),
@@ -117,3 +121,29 @@ def test_l08_a_label_slightly_off_is_fine_then_a_warning_then_refused() -> None:
     assert "0.3 voxels off" in notes(changed(0, 3, 0.3))[0]
     with pytest.raises(VolumeError, match=r"LAS and RAS"):
         notes(changed(0, 0, -1.0))
+
+
+@pytest.mark.parametrize("field", ["sform_code", "qform_code"])
+@pytest.mark.parametrize("code", [-1, 6, 244])
+def test_codes_that_nifti_does_not_have_are_refused(craft: Any, field: str, code: int) -> None:
+    with pytest.raises(VolumeError, match=rf"{field} is {code}, NIfTI has 0 to 5"):
+        read_volume(craft(**{field: code}))
+
+
+def test_line_ends_that_a_transfer_changed_are_seen(craft: Any) -> None:
+    with pytest.raises(VolumeError, match="line ends were changed"):
+        read_volume(craft(version=2, eol_check=(13, 13, 10, 26)))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=4), st.sampled_from([1, 2]))
+def test_any_damage_to_a_header_is_refused_or_read_as_nibabel_reads_it(craft: Any, flips: Any, version: int) -> None:
+    def damage(content: bytearray) -> bytes:
+        for position, value in flips:
+            content[position] = value
+        return bytes(content)
+
+    path = craft("damaged.nii", version=version, qform_code=1, edit=damage)
+    with suppress(MedTransferError, nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError):
+        scan = read_volume(path)
+        np.testing.assert_array_equal(scan.affine, nib.load(path).affine)
