@@ -30,7 +30,8 @@ class MedTransferError(Exception):
 
     def _message(self) -> str:
         subject = "" if self.path is None else f"{self.path}: "
-        advice = "" if self.hint is None else f". {self.hint.rstrip('.')}."
+        advice = "" if self.hint is None else f". {self.hint}"
+        advice += "." if advice and not advice.endswith((".", "?")) else ""
         return f"{subject}{self.reason}{advice}"
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -67,4 +67,4 @@ def _refuse_unknown(model: str, arguments: dict[str, Any], known: tuple[str, ...
 
 def _near(name: str, names: Any) -> str:
     near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5) or list(names)[:6]
-    return f"Close names: {', '.join(near)}"
+    return f"Did you mean {' or '.join(near)}?"

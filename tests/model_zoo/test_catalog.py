@@ -103,7 +103,7 @@ def test_no_classes_leave_the_head_away():
 
 BAD = {
     "unknown name": (("resnet19",), {}, ["resnet19", "resnet18", "resnet10"]),
-    "unknown argument": (("resnet10",), {"deepstem": True}, ["deepstem", "deep_stem"]),
+    "unknown argument": (("resnet10",), {"deepstem": True}, ["deepstem", ". Did you mean deep_stem?"]),
     "decoder argument of a classifier": (("resnet10",), {"upsample_type": "interp"}, ["upsample_type"]),
     "style": (("resnet50",), {"style": "tensorflow"}, ["style", "pytorch", "caffe", "'tensorflow'"]),
     "pool": (("resnet10",), {"pool": "avg"}, ["pool", "max, conv, none", "'avg'"]),
@@ -157,6 +157,7 @@ def test_a_bad_argument_is_named_with_the_valid_values(positional, arguments, sa
     for words in said:
         assert words in str(caught.value)
     assert isinstance(caught.value, ValueError)
+    assert not str(caught.value).endswith(("?.", ".."))
 
 
 @pytest.mark.parametrize("depth", [19, "18", None])
