@@ -116,6 +116,15 @@ def _set_precision(cfg: Config, amp: bool | str | None) -> None:
     wrapper.update(type="MixedPrecision", dtype=chosen)
 
 
+def _dtype(cfg: Config) -> torch.dtype:
+    """The number format that training will compute in."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.get("type") != "MixedPrecision":
+        return torch.float32
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return precision.chosen_dtype(wrapper.get("dtype", "auto"), device)
+
+
 def _spread(cfg: Config) -> None:
     """Give what is stated once at the top to both datasets, unless they state their own."""
     for loader in ("train_dataloader", "val_dataloader"):
@@ -197,6 +206,8 @@ def _build_task(cfg: Config, dataset: CaseDataset) -> tasks.Task:
     channels, classes = list(dataset.layout.channels), list(dataset.layout.classes)
     if isinstance(network, dict) and network.get("type") != "UNet":
         network.update({"in_channels": len(channels), "num_classes": len(classes), **network})
+    # in bfloat16 this layout saves a fifth of a step; in float32 it costs as much
+    cfg.model.setdefault("channels_last", _dtype(cfg) == torch.bfloat16)
     task = _in_config_words("model", lambda: registry.MODELS.build(cfg.model))
     for what, stated, found in (
         ("in_channels", task.network.in_channels, channels),

@@ -23,7 +23,8 @@ class Task(BaseModel):
     Args:
         network: A module, or its config (``dict(type="resunet18", in_channels=1, num_classes=3)``).
         loss: A module, or its config, called with (logits, target).
-        channels_last: Keep activations in the ``channels_last_3d`` layout, which is faster in bfloat16.
+        channels_last: Keep activations in the ``channels_last_3d`` layout, which is faster in bfloat16;
+            ``run`` chooses it by the number format where the config does not.
         data_preprocessor: mmengine's; it only moves tensors to the device.
     """
 

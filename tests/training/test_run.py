@@ -297,6 +297,7 @@ def test_amp_is_set_from_the_call(train: Train, amp: Any, dtype: torch.dtype, mo
     )
     folder = train(amp=amp, train_cfg__max_epochs=1)
     assert set(seen) == {dtype}
+    assert mt.load(folder / "best").num_classes == 2
     assert all(value.isfinite().all() for value in weights_of(folder / "epoch_1.pth").values())
 
 

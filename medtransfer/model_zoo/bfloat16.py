@@ -1,0 +1,130 @@
+"""Keeping the wrong bfloat16 convolutions of CPUs out of forward and backward passes.
+
+oneDNN, as torch 2.13 brings it, computes 3-D convolutions of thin inputs wrongly in bfloat16, without a word:
+
+* with AVX512-BF16: weight gradients (inf, NaN or 100 % off) where the first axis is shorter than the kernel, such as a
+  kernel of 3 at depth 2;
+* with AMX: the result itself where the last axis comes down to 1 (stride 2 on 9x9x2: 120 % off), or where one channel
+  has depth 1; the weight gradients of strided kernels and the input gradients of transposed ones where the last axis
+  is 1.
+
+In all of them an axis of the input is shorter than the kernel, so such convolutions are computed in float32. Others
+are right to 0.3 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+CONVOLUTIONS = (torch.conv3d, torch.conv_transpose3d)
+_FORWARD = torch.ops.aten.convolution.default
+_BACKWARD = torch.ops.aten.convolution_backward.default
+# (input, transposed): each shows one of the faults above where the machine has it
+_PROBES = (((1, 32, 2, 2, 2), False), ((1, 32, 2, 6, 6), False), ((1, 4, 9, 9, 2), False), ((1, 4, 4, 4, 1), True))
+
+
+def is_thin(x: Tensor, weight: Tensor) -> bool:
+    """Whether a 3-D convolution on the CPU has an input with an axis shorter than the kernel.
+
+    >>> is_thin(torch.empty(1, 4, 9, 9, 2), torch.empty(8, 4, 3, 3, 3))
+    True
+    """
+    if x.device.type != "cpu" or weight.ndim != 5:
+        return False
+    return any(size < kernel for size, kernel in zip(x.shape[-3:], weight.shape[-3:], strict=True))
+
+
+class Float32Convolutions(TorchDispatchMode):
+    """Compute thin bfloat16 convolutions and their gradients in float32, below autograd: results stay bfloat16."""
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        first = {_FORWARD: 0, _BACKWARD: 1}.get(func)
+        if first is None or args[first].dtype != torch.bfloat16 or not is_thin(*args[first : first + 2]):
+            return func(*args, **(kwargs or {}))
+        wide = (arg.float() if isinstance(arg, Tensor) else arg for arg in args)
+        return _narrow(func(*wide, **(kwargs or {})))
+
+
+def _narrow(result: Tensor | Sequence[Tensor | None] | None) -> Any:
+    if isinstance(result, Tensor):
+        return result.to(torch.bfloat16)
+    return result if result is None else tuple(_narrow(part) for part in result)
+
+
+class ThinConvolutionGuard(TorchFunctionMode):
+    """Hold this around a forward pass, and :meth:`backward` around the backward pass that belongs to it.
+
+    Costs a microsecond or two a torch call, and in the backward pass something only where a thin convolution was met.
+
+    >>> guard, layer = ThinConvolutionGuard(), torch.nn.Conv3d(1, 1, 3, padding=1)
+    >>> with torch.autocast("cpu", dtype=torch.bfloat16), guard:
+    ...     loss = layer(torch.ones(1, 1, 2, 2, 2)).float().sum()
+    >>> with guard.backward():
+    ...     loss.backward()
+    >>> guard.found
+    True
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __enter__(self) -> ThinConvolutionGuard:
+        self.found = False
+        super().__enter__()
+        return self
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func not in CONVOLUTIONS or not is_thin(*_operands(args, kwargs or {})):
+            return func(*args, **(kwargs or {}))
+        self.found = True
+        with Float32Convolutions():
+            return func(*args, **(kwargs or {}))
+
+    def backward(self) -> AbstractContextManager[Any]:
+        """The context for the backward pass; gradient checkpointing runs the forward pass again in there."""
+        return Float32Convolutions() if self.found else nullcontext()
+
+
+def _operands(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    named = [kwargs[name] for name in ("input", "weight") if name in kwargs]
+    return [*args[:2], *named][:2]
+
+
+@cache
+def has_wrong_convolutions() -> bool:
+    """Whether this machine shows one of the faults: four tiny convolutions are compared with float32 (milliseconds)."""
+    return any(_error(shape, transposed) > 0.05 for shape, transposed in _PROBES)
+
+
+def _error(shape: tuple[int, ...], transposed: bool) -> float:
+    """Largest relative error of result and gradients in bfloat16; inf where one is not finite."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator)
+    weight = torch.randn(shape[1], shape[1], *(4 if transposed else 3,) * 3, generator=generator) * 0.1
+    with torch.enable_grad():
+        exact, found = (_convolve(x, weight, transposed, short) for short in (False, True))
+    errors = [float((one - other).norm() / other.norm()) for one, other in zip(found, exact, strict=True)]
+    return max(error if error == error else float("inf") for error in errors)
+
+
+def _convolve(x: Tensor, weight: Tensor, transposed: bool, short: bool) -> list[Tensor]:
+    """Result, gradient of the input and gradient of the weight."""
+    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=short):
+        convolve = torch.conv_transpose3d if transposed else torch.conv3d
+        out = convolve(x, weight, None, 1 if x.shape[2] == 2 else 2, 1)
+    back = torch.ones_like(out).cumsum(-1)
+    return [out.detach().float(), *torch.autograd.grad(out, [x, weight], back)]
