@@ -15,6 +15,8 @@ from ..checkpoint.folder import read_model_folder, write_model_folder
 from ..errors import CheckpointError, MedTransferError, ModelError, UsageError
 from ..model_zoo.catalog import create_model
 
+SAVE_AGAIN = "Save the folder again with medtransfer.save"
+
 
 def default_card(model: nn.Module) -> ModelCard:
     """A card for a network of the zoo that says no more than its shape: no resampling, z-score, numbered names.
@@ -83,14 +85,15 @@ def load(folder: str | Path) -> nn.Module:
     tensors, card = read_model_folder(Path(folder))
     try:
         model = _without_memory(card.architecture)
-        model.load_state_dict(tensors, assign=True)
     except Exception as error:  # whatever the arguments of a card make the constructors say
-        said = error.reason if isinstance(error, MedTransferError) else " ".join(str(error).split("\n")[:2])
+        said = error.reason if isinstance(error, MedTransferError) else str(error).split("\n")[0]
         raise CheckpointError(
-            f"the weights do not fit the architecture that model.json names: {said.strip()}",
-            path=folder,
-            hint="Save the folder again with medtransfer.save",
+            f"model.json names no network of the zoo: {said}", path=folder, hint=SAVE_AGAIN
         ) from error
+    if misfit := _misfit(tensors, model):
+        reason = f"the weights do not fit the architecture that model.json names: {misfit}"
+        raise CheckpointError(reason, path=folder, hint=SAVE_AGAIN)
+    model.load_state_dict(tensors, assign=True)
     model.card = card  # type: ignore[assignment]
     return model.eval()
 
@@ -103,13 +106,23 @@ def _without_memory(architecture: Architecture) -> nn.Module:
 
 def _refuse_altered(state: Mapping[str, Tensor], architecture: Architecture) -> None:
     """A folder that is written must be one that can be loaded: layers exchanged by hand are not in the card."""
-    rebuilt = {key: tensor.shape for key, tensor in _without_memory(architecture).state_dict().items()}
-    wrong = [key for key in {**state, **rebuilt} if key not in state or rebuilt.get(key) != state[key].shape]
-    if wrong:
+    misfit = _misfit(state, _without_memory(architecture))
+    if misfit:
         raise ModelError(
-            f"{wrong[0]} is not as {architecture.name} was built, so a model folder could not rebuild it",
-            hint="Build the network with create_model and its final sizes, and transfer the weights",
+            f"the network is not as {architecture.name} was built: {misfit}",
+            hint="Build it with create_model in its final sizes, and transfer the weights",
         )
+
+
+def _misfit(state: Mapping[str, Tensor], network: nn.Module) -> str | None:
+    """The first tensor that is on one side only, or of another shape."""
+    own = network.state_dict()
+    for key in {**own, **state}:
+        if key not in state or key not in own:
+            return f"{key} is {'missing' if key in own else 'one too many'}"
+        if state[key].shape != own[key].shape:
+            return f"{key} is of shape {list(state[key].shape)}, the architecture has {list(own[key].shape)}"
+    return None
 
 
 def _sizes(model: nn.Module) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import TransferError, UsageError
 from .dialects.base import INPUT_CONVS, part_of
-from .guess import guess_architecture, same_blocks
+from .guess import describe, guess_architecture, same_blocks
 from .input_conv import INPUT_MODES, ChannelMap, adapt_input_conv, map_input_conv
 from .report import Entry, TransferReport
 from .source import Source, SourceWeights, canonical_names, own_keys, read_source
@@ -88,6 +88,7 @@ def make_plan(weights: SourceWeights, target: nn.Module, input_channels: str | C
         if key not in plan.values and not any(entry.key == key for entry in (*report.mismatched, *report.dropped)):
             report.missing.append(Entry(key, "keeps its initial values", target_shape=tuple(state[key].shape)))
     report.notes.extend(_cast_notes(report, weights, state))
+    report.notes.extend(_stem_notes(weights, {name: state[key] for name, key in target_keys.items()}))
     report.coverage = _coverage(plan.values, target, {key: name for name, key in target_keys.items()})
     return plan
 
@@ -252,6 +253,15 @@ def _cast_notes(report: TransferReport, weights: SourceWeights, state: Mapping[s
         if entry.source_key is not None
     )
     return [f"{count} tensors cast from {old} to {new}" for (old, new), count in casts.items() if old != new]
+
+
+def _stem_notes(weights: SourceWeights, target: Mapping[str, Tensor]) -> list[str]:
+    """A stem or pooling of another kind is a small share of the parameters, and the whole network stands on it."""
+    if weights.dialect is None:
+        return []
+    theirs, ours = describe(weights.tensors), describe(target)
+    wanted = [f"{name}={theirs[name]!r}" for name in ("deep_stem", "pool") if theirs[name] != ours[name]]
+    return [f"the stems differ: build the target with {', '.join(wanted)} to take the source's whole"] if wanted else []
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -135,6 +135,19 @@ def test_prefixes_are_whole_components_only(tiny):
         mt.transfer(state, tiny(seed=2))
 
 
+def test_a_stem_of_another_kind_is_said_with_the_arguments_to_build_it(tiny):
+    """A file of the tutorial in a network with default arguments: nearly all is covered, the stem is random."""
+    source, default = tiny("resnet50", seed=1, deep_stem=True, pool="conv"), tiny("resunet50", seed=2)
+    report = mt.transfer(source, default)
+    assert report.coverage > 0.9
+    assert {"encoder_0.0.weight", "encoder_0.1.weight"} <= {entry.key for entry in report.missing}
+    assert "the stems differ: build the target with deep_stem=True, pool='conv' to take the source's whole" in str(
+        report
+    )
+    alike = tiny("resunet50", seed=2, deep_stem=True, pool="conv")
+    assert mt.transfer(source, alike).notes == []
+
+
 def test_a_wrapped_target_keeps_its_keys(tiny, same):
     source, target = tiny(seed=1), nn.DataParallel(tiny(seed=2))
     report = mt.transfer(source, target, head="keep")

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -147,6 +147,8 @@ def sizes_of(net, x) -> list[tuple[int, ...]]:
     ids=["plain", "deep", "fine", "anisotropic", "thirds", "dilated"],
 )
 @settings(max_examples=4, deadline=None)
+@example(size=(17, 33, 7))
+@example(size=(1, 1, 1))
 @given(size=st.tuples(*[st.integers(1, 17)] * 3))
 def test_any_size_gives_maps_of_the_declared_strides(arguments, size):
     encoder = tiny(10, **arguments).eval()
@@ -180,6 +182,8 @@ def test_outputs_have_the_promised_shape_in_two_and_three_dimensions(name, ndim)
 
 @pytest.mark.parametrize("arguments", [{"upsample_type": "interp"}, {"full_resolution_skip": 3}], ids=str)
 @settings(max_examples=4, deadline=None)
+@example(size=(17, 33, 7))
+@example(size=(1, 1, 1))
 @given(size=st.tuples(*[st.integers(1, 17)] * 3))
 def test_any_size_works_with_every_kind_of_decoder(arguments, size):
     net = mt.create_model("resunet10", num_classes=2, **TINY, decoder_block="basic", **arguments).eval()
