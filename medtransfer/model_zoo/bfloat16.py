@@ -48,7 +48,7 @@ class Float32Convolutions(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        first = {_FORWARD: 0, _BACKWARD: 1}.get(func)
+        first = 0 if func is _FORWARD else 1 if func is _BACKWARD else None
         if first is None or args[first].dtype != torch.bfloat16 or not is_thin(*args[first : first + 2]):
             return func(*args, **(kwargs or {}))
         wide = (arg.float() if isinstance(arg, Tensor) else arg for arg in args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from functools import partial
 from typing import Any
 
@@ -52,6 +53,18 @@ def check_config(cfg: Config) -> None:
         raise _with_path(error, cfg) from error
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that would set a variable of the file: what was built from it is not built again.
+
+    Raises:
+        ConfigError: the first word of an option is no key that training knows.
+    """
+    for key in options:
+        word = key.partition(".")[0]
+        if word not in KNOWN_KEYS:
+            raise ConfigError(f"--cfg-options {key}: there is no key {word!r}", hint=did_you_mean(word, KNOWN_KEYS))
+
+
 def _with_path(error: ConfigError, cfg: Config) -> ConfigError:
     return ConfigError(error.reason, path=error.path or cfg.filename, hint=error.hint)
 
@@ -77,8 +90,6 @@ def _check_top_level(cfg: Config) -> None:
 
 def _is_close(key: str) -> bool:
     plain = key.lower().replace("_", "")
-    from difflib import SequenceMatcher
-
     return any(SequenceMatcher(None, plain, known.replace("_", "")).ratio() >= 0.8 for known in KNOWN_KEYS)
 
 

@@ -24,9 +24,9 @@ from ..data.preprocessing import read_preprocessing
 from ..errors import ConfigError, DatasetError, ModelError, OutputExistsError, UsageError
 from ..files import atomic_file
 from . import hooks, metrics, precision, registry, schedule, tasks
-from .check import check_config
+from .check import check_config, check_options
 from .checkpoints import check_resumable, find_resumable, install
-from .config import find_config, list_configs, read_config
+from .config import find_config, list_configs, parse_options, read_config
 from .runner import TrainingRunner, mmengine_scope
 
 __all__ = ["find_config", "list_configs", "read_config", "run"]
@@ -66,7 +66,9 @@ def run(
         TransferError: the weights do not fit; nothing was trained.
         OutputExistsError: the folder is in use.
     """
-    cfg = read_config(config, cfg_options)
+    options = parse_options(cfg_options)
+    check_options(options)
+    cfg = read_config(config, options)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / _name(cfg))
     cfg.launcher = launcher
     _set_precision(cfg, amp)

@@ -19,7 +19,8 @@ Train = Callable[..., Path]
 @pytest.mark.parametrize("name", list_configs())
 def test_every_shipped_config_passes_the_check_and_is_short(name: str) -> None:
     check_config(read_config(name))
-    assert len(find_config(name).read_text().splitlines()) <= 15
+    path = find_config(name)
+    assert path.parent.name == "demo" or len(path.read_text().splitlines()) <= 15
 
 
 def test_g01_a_missing_config_names_close_ones(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_g10_a_dotted_name_is_no_type(train: Train, tmp_path: Path) -> None:
     "wrong, said",
     [
         ({"model.network.dephth": 34}, "resunet10 has no argument 'dephth'"),
-        ({"modle.network.depth": 34}, "there is no modle.*Did you mean model"),
+        ({"modle.network.depth": 34}, "there is no key 'modle'. Did you mean model"),
         ({"optim_wrapper.optimiser.lr": 1}, "no optim_wrapper.optimiser.*Did you mean optimizer"),
         ({"train_cfg.max_epoch": 3}, "there is no such key.*max_epochs"),
         ({"train_dataloader.batchsize": 3}, "no such key|has no key 'batchsize'.*batch_size"),
@@ -103,6 +104,7 @@ def test_g10_a_dotted_name_is_no_type(train: Train, tmp_path: Path) -> None:
         ({"split.trian": 3}, "there is no such key.*train"),
         ({"preprocessing": {"spaceing": [1, 1, 1]}}, "preprocessing: .*spaceing"),
         ({"transfr": {"source": "a"}}, "there is no key 'transfr'.*transfer"),
+        ({"network.type": "resunet10"}, "there is no key 'network'"),
         ({"default_hooks.checkpoint.max_keep": 3}, "no key 'max_keep'"),
     ],
 )

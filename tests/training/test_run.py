@@ -85,8 +85,7 @@ def test_training_goes_by_steps_too(train: Train) -> None:
 
 def test_a_classifier_trains_from_a_table(table: Path, tmp_path: Path) -> None:
     options = {
-        "model.network.type": "resnet10",
-        **{f"model.network.{key}": value for key, value in TINY.items()},
+        "model.network": {"type": "resnet10", **TINY},
         "data_root": str(table),
         "split": {"val": 4},
         "patch_size": [16, 16, 16],
