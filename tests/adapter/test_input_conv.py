@@ -83,7 +83,9 @@ def test_every_mode_keeps_the_dtype(mode, dtype):
 @pytest.mark.parametrize("mode", [mode for mode in INPUT_MODES if mode not in ("sum", "mean")])
 def test_the_same_number_of_channels_changes_nothing(mode):
     weight = torch.randn(3, 4, 3, 3, 3)
-    assert torch.equal(mt.adapt_input_conv(4, weight, mode), weight)
+    adapted = mt.adapt_input_conv(4, weight, mode)
+    assert torch.equal(adapted, weight)
+    assert adapted.data_ptr() != weight.data_ptr()
 
 
 @settings(max_examples=30, deadline=None)

@@ -66,6 +66,8 @@ def test_every_name_is_rebuilt_from_its_record_and_describes_itself(name):
 def test_every_variant_is_rebuilt_with_the_same_tensors(name, arguments):
     network = mt.create_model(name, **TINY, **arguments)
     again = rebuilt(network)
+    record = network.architecture["arguments"]
+    assert {key: record[key] for key in arguments} == json.loads(json.dumps(arguments))
     assert shapes(again) == shapes(network)
     assert again.architecture == network.architecture
     assert again.output_stride == network.output_stride

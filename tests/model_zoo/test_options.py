@@ -355,18 +355,17 @@ def test_deep_supervision_is_for_training_only(randomise):
         assert torch.equal(net(x), plain(x))
 
 
-def test_the_full_resolution_skip_sees_single_voxels(randomise):
-    """Without it the output is interpolated from the stem's resolution and cannot follow a voxel."""
-    x = torch.zeros(1, 1, 16, 16, 16)
-    x[..., 8, 8, 8] = 10
-
-    def sharpness(**arguments) -> float:
-        net = randomise(mt.create_model("resunet10", **TINY, **arguments)).eval()
-        with torch.no_grad():
-            change = (net(x) - net(torch.zeros_like(x)))[0, 0].abs()
-        return (change.diff(n=2, dim=0).abs().max() / change.max()).item()
-
-    assert sharpness(full_resolution_skip=4) > 2 * sharpness()
+def test_the_full_resolution_skip_is_taken_at_the_inputs_resolution_and_used(randomise):
+    net = randomise(mt.create_model("resunet10", full_resolution_skip=4, **TINY)).eval()
+    shapes = []
+    for part in (net.input_skip, net.input_decoder, net.final_layer):
+        part.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape[1:])))
+    x = torch.rand(1, 1, 16, 17, 18)
+    with torch.no_grad():
+        before = net(x)
+        net.input_skip.conv.weight.neg_()
+        assert not torch.allclose(net(x), before, atol=1e-3)
+    assert shapes[:3] == [(4, 16, 17, 18), (4, 16, 17, 18), (2, 16, 17, 18)]
 
 
 def test_the_full_resolution_skip_reads_all_input_channels():
