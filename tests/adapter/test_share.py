@@ -184,6 +184,15 @@ def test_a_segmenter_built_by_hand_is_saved_loaded_and_turned_into_a_classifier(
         assert torch.equal(classifier(x), net.eval()(x))
 
 
+def test_a_segmenter_built_by_hand_takes_the_strides_of_its_encoder():
+    strides = {"first_stride": (1, 2, 2), "pool_stride": (1, 2, 2), "strides": (1, 2, (1, 2, 2), 2)}
+    net = ResNet(10, in_channels=4, stem_channels=8, base_channels=8, **strides)
+    segmenter = by_hand(net)
+    assert segmenter.output_stride == net.output_stride == (4, 32, 32)
+    assert [segmenter.get_submodule(f"decoder_{i}.up").stride for i in range(4)] == list(net.stage_strides[1:])
+    assert segmenter.architecture["name"] == "resunet10"
+
+
 def test_a_decoder_of_other_layer_types_says_that_it_cannot_be_saved(tutorial, tmp_path):
     net, _ = tutorial
     for arguments in ({"norm_cfg": {"type": "GN", "num_groups": 2}}, {"act_cfg": {"type": "ELU"}}):

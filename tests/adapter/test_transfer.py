@@ -356,6 +356,9 @@ def test_c33_other_precisions_are_cast_and_said(dtype, from_file, tiny, tmp_path
     report = mt.transfer(source if from_file else state, target)
     assert {t.dtype for t in target.parameters()} == {torch.float32}
     assert torch.equal(target.layer1[0].conv1.weight, state["layer1.0.conv1.weight"].float())
+    # adapted in the wider of both precisions, and rounded once
+    wide = state["conv1.weight"].to(torch.promote_types(dtype, torch.float32))
+    assert torch.equal(target.conv1.weight, mt.adapt_input_conv(1, wide).float())
     name = str(dtype).removeprefix("torch.")
     assert f"60 tensors cast from {name} to float32" in str(report)
     assert {e.how for e in report.loaded if "num_batches" not in e.key} == {f"{name} cast to float32"}
