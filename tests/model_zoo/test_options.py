@@ -189,7 +189,6 @@ def test_every_parameter_gets_a_gradient(name, arguments):
 
 
 @pytest.mark.parametrize("name", mt.list_models())
-@pytest.mark.slow
 def test_every_parameter_of_the_whole_zoo_gets_a_gradient(name):
     net = mt.create_model(name, **CLASSIFIER).train()
     loss_of(net(torch.randn(2, 1, 33, 16, 16))).backward()
