@@ -32,10 +32,10 @@ THICK = [(32, (6, 6, 6), 3, 1, False), (16, (8, 9, 5), 5, 2, False), (16, (1, 1,
 Setting = tuple[int, tuple[int, int, int], int, int, bool]
 
 
-def results(setting: Setting, guarded: bool | None) -> list[Tensor]:
+def results(setting: Setting, guarded: bool | None, unstrided: bool | None = None) -> list[Tensor]:
     """Output and gradients of input and weight: in float32 for None, else in bfloat16 with or without the guard."""
     channels, size, kernel, stride, transposed = setting
-    generator, guard = torch.Generator().manual_seed(0), ThinConvolutionGuard()
+    generator, guard = torch.Generator().manual_seed(0), ThinConvolutionGuard(unstrided)
     x = torch.randn(1, channels, *size, generator=generator, requires_grad=True)
     weight = (torch.randn(channels, channels, *(kernel,) * 3, generator=generator) * 0.1).requires_grad_()
     convolve = torch.conv_transpose3d if transposed else torch.conv3d
@@ -66,6 +66,15 @@ def test_other_inputs_are_left_to_bfloat16(setting: Setting) -> None:
     assert largest_error(setting, guarded=True) < 0.01
 
 
+def test_unstrided_convolutions_are_computed_in_float32_where_that_is_asked_for() -> None:
+    setting = THIN[0]
+    exact = results(setting, None)
+    rounded = exact[0].to(torch.bfloat16).float()
+    x_short = results(setting, guarded=True, unstrided=True)[0]
+    # the inputs are rounded to bfloat16 before, so the results differ by that alone
+    assert float((x_short - rounded).norm() / rounded.norm()) < 0.01
+
+
 def test_thin_is_an_axis_shorter_than_the_kernel_on_a_cpu() -> None:
     assert all(is_thin(torch.empty(1, c, *size), torch.empty(c, c, k, k, k)) for c, size, k, _, _ in THIN)
     assert not any(is_thin(torch.empty(1, c, *size), torch.empty(c, c, k, k, k)) for c, size, k, _, _ in THICK)
@@ -74,10 +83,11 @@ def test_thin_is_an_axis_shorter_than_the_kernel_on_a_cpu() -> None:
 
 
 def test_operands_may_be_named() -> None:
-    with ThinConvolutionGuard() as guard:
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16)
+    with autocast, ThinConvolutionGuard() as guard:
         torch.conv3d(torch.ones(1, 1, 2, 2, 2), weight=torch.ones(1, 1, 3, 3, 3), padding=1)
         assert guard.found
-    with guard:
+    with autocast, guard:
         torch.conv3d(weight=torch.ones(1, 1, 3, 3, 3), input=torch.ones(1, 1, 4, 4, 4))
         assert not guard.found
 
@@ -122,6 +132,6 @@ def test_the_probe_finds_what_this_processor_gets_wrong() -> None:
 
 def test_the_probe_leaves_the_generators_alone() -> None:
     before = torch.get_rng_state()
-    bfloat16.has_wrong_convolutions.cache_clear()
+    bfloat16._has_fault.cache_clear()
     bfloat16.has_wrong_convolutions()
     assert torch.equal(torch.get_rng_state(), before)
