@@ -31,7 +31,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
     """One side of the split of a layout.
 
     A :class:`Draw` gives a random patch, augmented from the draw's own seed; a plain index gives the whole prepared
-    volume. Both are ``dict(image=(C, D, H, W) float32, label=(1, D, H, W) int64 or a class number, case=id)``.
+    volume, padded to ``patch_size`` where it is smaller. Both are ``dict(image=(C, D, H, W) float32, label=(1, D, H, W) int64 or a class number, case=id)``.
 
     Args:
         layout: All cases.
@@ -100,8 +100,11 @@ class CaseDataset(Dataset[dict[str, Any]]):
         if index in self._kept:
             return self._kept[index]
         sample = prepare_case(self.cases[index], self.layout, self.preprocessing)
-        if self.part == "train" and self.patch_size is not None:
-            sample = _with_positions(_padded(sample, self.patch_size))
+        if self.patch_size is not None:
+            # validation volumes too: a network that learnt with padding around small scans expects it, and the
+            # predictor pads in the same way
+            sample = _padded(sample, self.patch_size)
+            sample = _with_positions(sample) if self.part == "train" else sample
         if self.cache:
             self._kept[index] = sample
         return sample

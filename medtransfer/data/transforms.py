@@ -50,7 +50,7 @@ class Augmentation(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 PRESETS = {
     "none": Augmentation(),
-    "light": Augmentation(affine=0.5, rotate=12, zoom=0.1, intensity=0.5, gain=0.1, offset=0.1, noise=0.05),
+    "light": Augmentation(affine=1.0, rotate=15, zoom=0.15, shift=3, intensity=1.0, gain=0.2, offset=0.2, noise=0.1),
     "strong": Augmentation(
         affine=0.8, rotate=30, zoom=0.25, shift=4, flips=(0, 1, 2), intensity=0.5, gain=0.3, offset=0.3, noise=0.15
     ),

@@ -283,6 +283,9 @@ def _geometry(
         return strides, dilations, shortcut
     if name not in GEOMETRIES:
         raise ModelError(f"geometry must be one of {sorted(GEOMETRIES)} or None, got {name!r}")
+    if (tuple(strides), tuple(dilations), shortcut) != ((1, 2, 2, 2), (1, 1, 1, 1), "B"):
+        raise ModelError(f"geometry={name!r} sets strides, dilations and shortcut, which were given too",
+                         hint="Leave one of them away")  # fmt: skip
     preset = GEOMETRIES[name]
     return preset["strides"], preset["dilations"], "A" if depth in MEDICALNET_SHORTCUT_A else "B"
 
