@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -25,6 +26,9 @@ def run(options: Namespace, results: Results) -> int:
     """Run the demo and show what came out."""
     refuse_unusable_folder(Path(options.output).parent)
     refuse_foreign_folder(options.output, "demo.json", options.overwrite)
+    # threads that spin while they wait make the small networks of the demo several times slower on a busy machine;
+    # read once, when torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from medtransfer.demo.run import run_demo
 
     result = run_demo(options.output, overwrite=options.overwrite, log=write_log)

@@ -12,8 +12,10 @@ import numpy as np
 
 from .template import CLASSES, Template
 
-#: slices (1 mm, counted from the neck up) below this one are for training, from it on for scoring
-HELD_OUT_FROM = 90
+#: axial slices (1 mm, counted from the neck up): below the first of these for training, these for choosing the best
+#: weights, and what is above them for scoring only
+VALIDATED = slice(90, 106)
+HELD_OUT_FROM = VALIDATED.stop
 #: the slices that have labels when the segmenter is trained: few, so that pretrained weights have something to add
 LABELLED = slice(66, 82)
 PATCH_VOXELS = 17
@@ -34,8 +36,7 @@ class DemoData:
 def write_data(template: Template, folder: Path, patches: int = PATCHES) -> DemoData:
     """Write everything that is trained on and scored against.
 
-    Nothing of the held-out part is in the patches or in the labelled slices: a patch's centre is so deep that all of
-    it lies below ``HELD_OUT_FROM``.
+    The patches and the labelled slices lie wholly below the validation slices, and these below the held-out part.
     """
     scan, labels = folder / "template_t1.nii.gz", folder / "template_tissue.nii.gz"
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ def _draw_corner(template: Template, label: int, rng: np.random.Generator) -> np
     """The lowest corner of a patch with a voxel of ``label`` at its centre, wholly in the training part."""
     reach = PATCH_VOXELS // 2
     low = np.array([reach, reach, reach])
-    high = np.array([*template.labels.shape[:2], HELD_OUT_FROM]) - reach
+    high = np.array([*template.labels.shape[:2], VALIDATED.start]) - reach
     while True:
         centre = rng.integers(low, high)
         if template.labels[tuple(centre)] == label and _near_brain(template, centre):
@@ -85,8 +86,8 @@ def _near_brain(template: Template, centre: np.ndarray) -> bool:
 
 
 def _write_tissue(template: Template, folder: Path) -> Path:
-    """A Decathlon folder of two cases: the labelled slices, and the held-out part."""
-    parts = {"labelled_slices": LABELLED, "held_out_part": slice(HELD_OUT_FROM, template.image.shape[2])}
+    """A Decathlon folder of two cases: the labelled slices, and the validation slices."""
+    parts = {"labelled_slices": LABELLED, "validation_slices": VALIDATED}
     for kind, array in (("imagesTr", template.image), ("labelsTr", template.labels)):
         (folder / kind).mkdir(parents=True)
         for name, slices in parts.items():

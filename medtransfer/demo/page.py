@@ -8,7 +8,7 @@ from typing import Any
 
 from medtransfer.reporting.page import Picture, Section, Table, write_page
 
-from .cases import HELD_OUT_FROM, LABELLED, PATCH_VOXELS
+from .cases import HELD_OUT_FROM, LABELLED, PATCH_VOXELS, VALIDATED
 from .result import DemoResult
 
 _SHOWS = """
@@ -18,9 +18,9 @@ of steps; only the encoder's first values differ.
 
 It does not show how well a model does on new patients. There is one scan, and it is an average of 152 healthy brains,
 smoother than any real one. The classifier and the segmenter learned from the same scan, and from labels of the same
-origin: pretraining had many tissue labels where the segmenter had few. The held-out part is another part of that
-same brain. Each model is the best of its validations on the held-out part, so both scores are a little too good.
-With other seeds and budgets the difference changes; a claim needs several seeds and many patients.
+origin: pretraining had many tissue labels where the segmenter had few. The held-out part, on which nothing was
+trained or chosen, is another part of that same brain. With other seeds and budgets the difference changes; a claim
+needs several seeds and many patients.
 """
 
 _SOURCE = """
@@ -62,12 +62,12 @@ def _outcome(result: DemoResult, folder: Path) -> Section:
     header, rows = result.table()
     text = f"""
     Dice overlap (1 is perfect) between the written mask and the template's own tissue maps, in the slices from
-    {HELD_OUT_FROM + 1} up, which no training saw, on the scan's own grid of 1 mm.
+    {HELD_OUT_FROM + 1} up, on which nothing was trained or chosen, on the scan's own grid of 1 mm.
     """
     curve = Picture(
         folder / "curves.png",
         "Two rising curves of mean Dice over training steps, with transfer and from scratch",
-        "The same part scored on the working grid of 2 mm after every round of training steps.",
+        "The validation slices, scored on the working grid of 2 mm after every round of steps; the best weights stay.",
     )
     return Section("What came out", text, [Table(header, rows)], [curve])
 
@@ -80,7 +80,7 @@ def _pictures(folder: Path) -> Section:
     ]
     text = f"""
     Top: the scan. Middle: the predicted tissue. Bottom: the template's tissue maps. The axial plane lies in the
-    held-out part; in the other two everything above slice {HELD_OUT_FROM} does.
+    held-out part, as does everything above axial slice {HELD_OUT_FROM} in the other two.
     """
     return Section("The masks", text, pictures=shown)
 
@@ -96,7 +96,8 @@ def _steps(result: DemoResult, folder: Path) -> Section:
 
     3. Both segmented the whole scan. The networks work at 2 mm; the masks lie on the scan's own grid of 1 mm.
 
-    All patches and labelled slices lie below slice {HELD_OUT_FROM + 1} of the scan, counted from the neck.
+    Counted from the neck, all patches and labelled slices lie below slice {VALIDATED.start + 1}; slices
+    {VALIDATED.start + 1} to {VALIDATED.stop} chose the best weights of each run; the rest was scored.
     """
     seconds = Table(
         ["part", "seconds"],

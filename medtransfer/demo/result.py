@@ -7,8 +7,8 @@ from typing import Any
 
 from medtransfer.reporting.tables import text_table
 
-#: a difference of mean Dice below this is not called one
-NOTABLE = 0.01
+#: a smaller difference of mean Dice is not called one: from scratch, three seeds alone gave 0.80, 0.82 and 0.80
+NOTABLE = 0.03
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class DemoResult:
         'With transferred weights the mean Dice is 0.800, from scratch 0.700: the transfer helped in this run.'
         """
         _, with_transfer, from_scratch, gain = self.table()[1][-1]
-        outcome = "helped" if gain > NOTABLE else "harmed" if gain < -NOTABLE else "made no notable difference"
+        unclear = f"changed less than another seed can (below {NOTABLE})"
+        outcome = "helped" if gain > NOTABLE else "harmed" if gain < -NOTABLE else unclear
         numbers = f"With transferred weights the mean Dice is {with_transfer:.3f}, from scratch {from_scratch:.3f}"
         return f"{numbers}: the transfer {outcome} in this run."
 

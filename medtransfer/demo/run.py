@@ -27,14 +27,14 @@ from .scores import dice_by_class
 from .template import CLASSES, Template, read_template
 
 #: the planes of the pictures: beside the midline, and through the held-out part
-VIEW = (78, 112, 104)
+VIEW = (78, 112, 112)
 RUNS = {"transfer": "demo_tissue_transfer", "scratch": "demo_tissue"}
 FILES = {
     "report.html": "everything on one page: open this",
     "prediction/template_t1.nii.gz": "the mask of the whole scan, on the scan's own grid",
     "overlay_transfer.png": "scan, mask and reference, with transferred weights",
     "overlay_scratch.png": "the same, trained from scratch",
-    "curves.png": "Dice on the held-out part over the steps",
+    "curves.png": "Dice on the validation slices over the steps",
     "transfer/best": "the fine-tuned model folder, for medtransfer predict",
     "pretrain/best": "the pretrained classifier",
     "data": "the scan, its tissue labels and the two datasets",
@@ -124,7 +124,7 @@ def _draw(template: Template, masks: Mapping[str, np.ndarray], folder: Path) -> 
             reference=template.labels, centre=view,
         )  # fmt: skip
     curves = {_words(name): _scores(folder / name, "dice/mean") for name in RUNS}
-    title = "Segmenter on the held-out part: mean Dice of CSF, grey and white matter"
+    title = "Segmenter on the validation slices: mean Dice of CSF, grey and white matter"
     curves_png(curves, folder / "curves.png", title=title, value_label="mean Dice", value_range=(0, 1))
     pretraining = {"classifier": _scores(folder / "pretrain", "scores/accuracy")}
     title = "Classifier on patches left out: share of right answers"

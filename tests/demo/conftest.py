@@ -14,8 +14,8 @@ from medtransfer.demo.template import Template
 
 @pytest.fixture(scope="session")
 def small_template() -> Template:
-    """(36, 40, 110) uint8 at 1 mm, on an affine with an offset."""
-    shape = (36, 40, 110)
+    """(36, 40, 126) uint8 at 1 mm, on an affine with an offset."""
+    shape = (36, 40, 126)
     axes = [np.linspace(-1, 1, size) for size in shape]
     radius = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
     labels = np.digitize(radius, [0.35, 0.6, 0.9])

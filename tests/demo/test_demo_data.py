@@ -12,7 +12,7 @@ import pytest
 from medtransfer.data.decathlon import read_decathlon
 from medtransfer.data.table import read_table
 from medtransfer.demo import template as template_module
-from medtransfer.demo.cases import HELD_OUT_FROM, LABELLED, write_data
+from medtransfer.demo.cases import HELD_OUT_FROM, LABELLED, VALIDATED, write_data
 from medtransfer.demo.template import CLASSES, Template, label_tissue, read_template
 from medtransfer.errors import MissingExtraError
 
@@ -38,12 +38,12 @@ def test_every_patch_shows_its_class_at_its_centre_and_lies_below_the_held_out_p
         offset = np.rint(np.linalg.inv(template.affine) @ patch.affine)[:3, 3].astype(int)
         centre = offset + np.array(patch.shape) // 2
         assert CLASSES[template.labels[tuple(centre)]] == row["label"]
-        assert offset[2] + patch.shape[2] <= HELD_OUT_FROM
+        assert offset[2] + patch.shape[2] <= VALIDATED.start
         box = tuple(slice(start, start + size) for start, size in zip(offset, patch.shape, strict=True))
         np.testing.assert_array_equal(np.asanyarray(patch.dataobj), template.image[box])
 
 
-def test_labelled_slices_and_held_out_part_do_not_meet(data, template):
+def test_labelled_validated_and_held_out_slices_do_not_meet(data, template):
     cases = {case.id: case for case in read_decathlon(data.tissue).cases}
     spans = {}
     for name, case in cases.items():
@@ -55,8 +55,8 @@ def test_labelled_slices_and_held_out_part_do_not_meet(data, template):
             np.asanyarray(label.dataobj), template.labels[:, :, start : start + label.shape[2]]
         )
     assert set(spans["labelled_slices"]) == set(range(LABELLED.start, LABELLED.stop))
-    assert min(spans["held_out_part"]) == HELD_OUT_FROM
-    assert not set(spans["labelled_slices"]) & set(spans["held_out_part"])
+    assert max(spans["labelled_slices"]) < min(spans["validation_slices"])
+    assert max(spans["validation_slices"]) < HELD_OUT_FROM < template.image.shape[2]
 
 
 def test_the_data_room_reads_both_layouts(data):

@@ -50,8 +50,8 @@ def test_the_mask_lies_on_the_scans_own_grid(finished):
 def test_the_scores_are_those_of_the_written_masks(finished, small_template):
     folder, result, _ = finished
     for name, scores in (("prediction", result.transfer), ("prediction_scratch", result.scratch)):
-        mask = np.asanyarray(nib.load(folder / name / "template_t1.nii.gz").dataobj)[:, :, 90:]
-        assert scores == pytest.approx(dice_by_class(mask, small_template.labels[:, :, 90:], CLASSES), nan_ok=True)
+        mask = np.asanyarray(nib.load(folder / name / "template_t1.nii.gz").dataobj)[:, :, 106:]
+        assert scores == pytest.approx(dice_by_class(mask, small_template.labels[:, :, 106:], CLASSES), nan_ok=True)
 
 
 def test_the_encoder_came_whole_from_the_classifier(finished):
@@ -107,7 +107,7 @@ def test_an_interrupted_demo_leaves_nothing_and_an_older_one_stays(small_templat
     assert (tmp_path / "out" / "demo.json").read_text() == "older"
 
 
-@pytest.mark.parametrize("scratch, word", [(0.5, "helped"), (0.9, "harmed"), (0.795, "made no notable difference")])
+@pytest.mark.parametrize("scratch, word", [(0.5, "helped"), (0.9, "harmed"), (0.79, "less than another seed")])
 def test_the_verdict_follows_the_numbers(scratch, word):
     result = DemoResult("out", {"a": 0.8}, {"a": scratch}, "", {}, {"a.txt": "a file"})
     assert word in result.verdict()
@@ -116,6 +116,7 @@ def test_the_verdict_follows_the_numbers(scratch, word):
 
 def test_the_command_prints_the_result(monkeypatch, tmp_path, capsys):
     result = DemoResult("out", {"a": 0.8}, {"a": 0.7}, "the report", {"all": 1.0}, {"report.html": "the page"})
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     monkeypatch.setattr(demo, "run_demo", lambda folder, overwrite, log: result)
     assert command_line(["demo", "-o", str(tmp_path / "new")]) == 0
     out = capsys.readouterr().out
