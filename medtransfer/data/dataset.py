@@ -31,7 +31,8 @@ class CaseDataset(Dataset[dict[str, Any]]):
     """One side of the split of a layout.
 
     A :class:`Draw` gives a random patch, augmented from the draw's own seed; a plain index gives the whole prepared
-    volume, padded to ``patch_size`` where it is smaller. Both are ``dict(image=(C, D, H, W) float32, label=(1, D, H, W) int64 or a class number, case=id)``.
+    volume, padded to ``patch_size`` where it is smaller. Both are ``dict(image=(C, D, H, W) float32, label=(1, D, H, W)
+    int64 or a class number, case=id)``.
 
     Args:
         layout: All cases.

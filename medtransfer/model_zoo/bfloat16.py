@@ -7,7 +7,7 @@ bfloat16, without a word. Found by comparing some 9,000 settings with float32:
   kernel of 3 at depth 2;
 * with AMX: the result itself of strided kernels where the last axis comes down to 1 (9x9x2: 120 % off), and of one
   channel of depth 1; weight gradients of strided kernels where the last axis is 1;
-* with both: gradients of transposed kernels where an axis is 1.
+* with both: gradients of transposed kernels where an axis is 1; without AMX where it is shorter than the kernel.
 
 Such convolutions are computed in float32. All others are right to 0.3 %.
 """
@@ -72,7 +72,7 @@ class Float32Convolutions(TorchDispatchMode):
         if x.dtype != torch.bfloat16 or not is_thin(x, weight):
             return False
         if transposed:
-            return min(x.shape[-3:]) == 1
+            return self.unstrided or min(x.shape[-3:]) == 1
         return self.unstrided or max(stride) > 1 or x.shape[-4] == 1
 
 

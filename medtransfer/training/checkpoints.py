@@ -46,14 +46,14 @@ def install() -> None:
     register_backend("local", AtomicBackend, force=True, prefixes="")
     schemes = [prefix for prefix in CheckpointLoader._schemes if prefix]
     CheckpointLoader.register_scheme([*schemes, *_REMOTE], loader=_refuse_remote, force=True)
-    CheckpointLoader.register_scheme("", loader=_load_local, force=True)
+    CheckpointLoader.register_scheme("", loader=load_from_local, force=True)
 
 
 def _refuse_remote(filename: str, map_location: Any = None) -> Any:
     raise CheckpointError(f"{filename!r} is not a local file: local files only", hint="Download it, then name the file")
 
 
-def _load_local(filename: str, map_location: Any = None) -> Any:
+def load_from_local(filename: str, map_location: Any = None) -> Any:
     return load_torch_file(filename)
 
 

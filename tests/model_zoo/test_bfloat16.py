@@ -27,6 +27,7 @@ THIN = [
     (4, (1, 1, 1), 3, 2, False),
     (1, (1, 9, 9), 3, 1, False),
     (4, (4, 4, 1), 4, 2, True),
+    (4, (2, 3, 5), 4, 1, True),
 ]
 THICK = [(32, (6, 6, 6), 3, 1, False), (16, (8, 9, 5), 5, 2, False), (16, (1, 1, 1), 1, 1, False)]
 Setting = tuple[int, tuple[int, int, int], int, int, bool]
