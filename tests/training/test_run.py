@@ -159,6 +159,12 @@ class TestResume:
         torch.manual_seed(99)  # the state of this process must not matter
         train("broken", resume="auto", **dropout)
         assert_equal_weights(weights_of(whole / "epoch_3.pth"), weights_of(broken / "epoch_3.pth"))
+        histories = [
+            torch.load(folder / "epoch_3.pth", weights_only=True)["message_hub"]["log_scalars"]
+            for folder in (whole, broken)
+        ]
+        assert histories[0]["train/loss"] == histories[1]["train/loss"]
+        assert len(histories[1]["train/loss"]["values"]) == 6
         reports = [json.loads((folder / "report.json").read_text()) for folder in (whole, broken)]
         assert reports[0]["validations"] == reports[1]["validations"]
         assert reports[1]["resumed_at_step"] == 4
