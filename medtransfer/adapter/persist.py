@@ -18,24 +18,35 @@ from ..model_zoo.catalog import create_model
 SAVE_AGAIN = "Save the folder again with medtransfer.save"
 
 
-def default_card(model: nn.Module) -> ModelCard:
-    """A card for a network of the zoo that says no more than its shape: no resampling, z-score, numbered names.
+def card_of(model: nn.Module, card: ModelCard | Mapping[str, Any] | None = None) -> ModelCard:
+    """What scans must be like for a network, and what comes out.
+
+    Args:
+        model: A network with the attributes task, in_channels and num_classes.
+        card: A card, or the fields that differ from the network's own card. A network without one has a card that says
+            no more than its shape: no resampling, z-score, channels and classes by number.
 
     Raises:
-        ModelError: the network does not know how it was built.
+        ModelError: the network does not say its task, channels or classes.
+        UsageError: the card's fields are not valid, or not those of the network.
     """
-    architecture = getattr(model, "architecture", None)
-    if not architecture:
+    lacking = [name for name in ("task", "in_channels", "num_classes") if not getattr(model, name, None)]
+    if lacking:
         raise ModelError(
-            f"{type(model).__name__} does not know how it was built, so a model folder could not rebuild it",
-            hint="Build it with create_model, to_segmenter or to_classifier, with one set of layer types",
+            f"this {type(model).__name__} has no {', '.join(lacking)}",
+            hint="Build it with num_classes, so that it has a head; a network of your own needs these attributes",
         )
-    in_channels, num_classes = _sizes(model)
-    if not num_classes:
-        raise ModelError(
-            f"this {type(model).__name__} has no head, and a model folder names the classes",
-            hint="Build it with num_classes, or save it by torch.save(model.state_dict(), path)",
-        )
+    full = _complete(cast("ModelCard | None", getattr(model, "card", None)) or _plain_card(model), card)
+    named = (len(full.input_channels), len(full.classes), full.task)
+    own: tuple[Any, ...] = (model.in_channels, model.num_classes, model.task)
+    if named != own:
+        raise UsageError(f"the card says {named} (channels, classes, task), the network {own}")
+    return full
+
+
+def _plain_card(model: nn.Module) -> ModelCard:
+    in_channels, num_classes = cast(int, model.in_channels), cast(int, model.num_classes)
+    architecture = getattr(model, "architecture", None) or {"name": type(model).__name__, "arguments": {}}
     return ModelCard(
         task=cast(Literal["classification", "segmentation"], model.task),
         architecture=Architecture(architecture["name"], architecture["arguments"]),
@@ -52,8 +63,7 @@ def save(
     Args:
         model: A network of the zoo.
         folder: The folder to make; it appears whole or not at all.
-        card: What the scans must be like and what comes out; a mapping fills the fields it names. Without one: no
-            resampling, z-score intensities, channels and classes named by number.
+        card: See :func:`card_of`.
         overwrite: Replace a folder that exists.
 
     Returns:
@@ -70,7 +80,13 @@ def save(
     >>> mt.load(folder).card.classes
     ['no', 'yes']
     """
-    full = _complete(default_card(model), card)
+    built = getattr(model, "architecture", None)
+    if not built:
+        raise ModelError(
+            f"{type(model).__name__} does not know how it was built, so a model folder could not rebuild it",
+            hint="Build it with create_model, to_segmenter or to_classifier, with one set of layer types",
+        )
+    full = card_of(model, _of_network(card, model, Architecture(built["name"], built["arguments"])))
     state = model.state_dict()
     _refuse_altered(state, full.architecture)
     return write_model_folder(Path(folder), state, full, overwrite=overwrite)
@@ -125,15 +141,23 @@ def _misfit(state: Mapping[str, Tensor], network: nn.Module) -> str | None:
     return None
 
 
-def _sizes(model: nn.Module) -> tuple[int, int]:
-    """Input channels and classes; 0 classes without a head."""
-    return int(cast(int, model.in_channels)), int(cast(int, model.num_classes or 0))
+def _of_network(
+    card: ModelCard | Mapping[str, Any] | None, model: nn.Module, architecture: Architecture
+) -> ModelCard | Mapping[str, Any]:
+    """The card with this network's architecture and task, whatever network it was written for."""
+    own = {"architecture": architecture, "task": model.task}
+    if not isinstance(card, ModelCard):
+        return {**(card or {}), **msgspec.to_builtins(own)}
+    try:
+        return msgspec.structs.replace(card, **own)
+    except ValueError as error:
+        raise UsageError(f"the card is not valid: {error}") from error
 
 
 def _complete(base: ModelCard, card: ModelCard | Mapping[str, Any] | None) -> ModelCard:
     try:
         if card is None or isinstance(card, ModelCard):
-            return msgspec.structs.replace(card or base, architecture=base.architecture, task=base.task)
+            return card or base
         return msgspec.convert({**msgspec.to_builtins(base), **card}, ModelCard)
     except ValueError as error:  # msgspec.ValidationError is one
         raise UsageError(f"the card is not valid: {error}") from error

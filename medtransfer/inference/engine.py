@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import weakref
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, ResourceError
+from ..model_zoo.bfloat16 import guard_for
 from ..volumes.memory import available_memory
 
 _SHARE = 0.6  # of what is free; the rest is for the results and for other programs
@@ -28,6 +30,7 @@ class Engine:
     def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False).to(device)
         self.device, self.dtype = device, dtype
+        self._guard = guard_for(device, dtype) or nullcontext()
         self.in_channels = int(network.in_channels)  # type: ignore[arg-type]
         self.strides = _strides(network)
         self._activations: dict[tuple[int, ...], int] = {}
@@ -44,7 +47,8 @@ class Engine:
             ResourceError: the device's memory did not suffice.
         """
         try:
-            with torch.inference_mode(), self._autocast():
+            # not inference_mode: in it the guard does not see the convolutions
+            with torch.no_grad(), self._autocast(), self._guard:
                 output = self.network(image.to(self.device, non_blocking=True))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise self._out_of_memory(image) from error

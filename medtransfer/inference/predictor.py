@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 from ..adapter import persist
-from ..checkpoint.card import Architecture, ModelCard
+from ..checkpoint.card import ModelCard
 from ..errors import ModelError, ResourceError, UsageError
 from ..volumes.memory import require_memory, size_text
 from ..volumes.prepare import Prepared, prepare
@@ -69,7 +68,7 @@ class Predictor:
         self.tile, self.memory, self.overlap = _checked_tile(tile, overlap), _checked_memory(memory), overlap
         self.folder = None if isinstance(model, nn.Module) else Path(model)
         network = model if isinstance(model, nn.Module) else persist.load(Path(model))
-        self.card = build_card(network, card)
+        self.card = persist.card_of(network, card)
         self.engine = Engine(network, chosen, dtype)
 
     def predict(self, source: Source, nan: float | None = None) -> Prediction:
@@ -150,45 +149,6 @@ class Predictor:
         if tuple(logits.shape) != wanted:
             raise ModelError(f"the network gives logits of shape {tuple(logits.shape)}, its card says {wanted}")
         return logits
-
-
-def build_card(network: nn.Module, card: ModelCard | Mapping[str, Any] | None = None) -> ModelCard:
-    """The card of a network: the given one, its own, or one made of its attributes.
-
-    Raises:
-        ModelError: the network does not say its task, channels or classes.
-        UsageError: the card's fields are not valid, or not those of the network.
-    """
-    _check_attributes(network)
-    full = card if isinstance(card, ModelCard) else getattr(network, "card", None) or _plain_card(network)
-    if isinstance(card, Mapping):
-        try:
-            full = msgspec.convert({**msgspec.to_builtins(full), **card}, ModelCard)
-        except msgspec.ValidationError as error:
-            raise UsageError(f"the card is not valid: {error}") from error
-    named = (len(full.input_channels), len(full.classes), full.task)
-    own: tuple[Any, ...] = (network.in_channels, network.num_classes, network.task)
-    if named != own:
-        raise UsageError(f"the card says {named} (channels, classes, task), the network {own}")
-    return full
-
-
-def _check_attributes(network: nn.Module) -> None:
-    lacking = [name for name in ("task", "in_channels", "num_classes") if not getattr(network, name, None)]
-    if lacking:
-        raise ModelError(
-            f"{type(network).__name__} has no {', '.join(lacking)}", hint="Use a network of the zoo, or set them"
-        )
-
-
-def _plain_card(network: nn.Module) -> ModelCard:
-    architecture = getattr(network, "architecture", None) or {"name": type(network).__name__, "arguments": {}}
-    return ModelCard(
-        task=network.task,  # type: ignore[arg-type]
-        architecture=Architecture(architecture["name"], architecture["arguments"]),
-        input_channels=[f"channel_{index}" for index in range(network.in_channels)],  # type: ignore[arg-type]
-        classes=[f"class_{index}" for index in range(network.num_classes)],  # type: ignore[arg-type]
-    )
 
 
 def _checked_tile(tile: str | Sequence[int], overlap: float) -> str | tuple[int, ...]:

@@ -124,6 +124,12 @@ class ThinConvolutionGuard(TorchFunctionMode):
         return Float32Convolutions(self.unstrided) if self.found else nullcontext()
 
 
+def guard_for(device: torch.device, dtype: torch.dtype) -> ThinConvolutionGuard | None:
+    """A guard where this machine needs one to compute in ``dtype`` on ``device``."""
+    at_risk = device.type == "cpu" and dtype == torch.bfloat16
+    return ThinConvolutionGuard() if at_risk and has_wrong_convolutions() else None
+
+
 def _operands(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     named = [kwargs[name] for name in ("input", "weight") if name in kwargs]
     return [*args[:2], *named][:2]
@@ -144,7 +150,7 @@ def _error(shape: tuple[int, ...], transposed: bool) -> float:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=generator)
     weight = torch.randn(shape[1], shape[1], *(4 if transposed else 3,) * 3, generator=generator) * 0.1
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         exact, found = (_convolve(x, weight, transposed, short) for short in (False, True))
     errors = [float((one - other).norm() / other.norm()) for one, other in zip(found, exact, strict=True)]
     return max(error if error == error else float("inf") for error in errors)

@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..model_zoo.bfloat16 import ThinConvolutionGuard, has_wrong_convolutions
+from ..model_zoo.bfloat16 import guard_for
 from .registry import OPTIM_WRAPPERS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -40,8 +40,7 @@ class MixedPrecision(OptimWrapper):
         self.device = next(tensor.device for group in self.optimizer.param_groups for tensor in group["params"])
         self.dtype = chosen_dtype(dtype, self.device)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
-        at_risk = self.device.type == "cpu" and self.dtype == torch.bfloat16
-        self._guard = ThinConvolutionGuard() if at_risk and has_wrong_convolutions() else None
+        self._guard = guard_for(self.device, self.dtype)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import medtransfer as mt
 from medtransfer.errors import ConfigError
-from medtransfer.training import precision
+from medtransfer.model_zoo import bfloat16
 from medtransfer.training.precision import MixedPrecision
 
 
@@ -28,7 +28,7 @@ def step_gradients(network: nn.Module, dtype: str) -> list[Tensor]:
 
 
 def test_a_network_has_the_gradients_of_float32_with_and_without_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_wrong_convolutions", lambda: True)
+    monkeypatch.setattr(bfloat16, "has_wrong_convolutions", lambda: True)
     gradients = []
     for with_cp, dtype in ((False, "bfloat16"), (True, "bfloat16"), (False, "float32")):
         torch.manual_seed(0)
