@@ -3,7 +3,7 @@
 optim_wrapper = dict(
     type="MixedPrecision",
     dtype="auto",  # bfloat16 where the machine computes in it
-    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=1e-2),
+    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=1e-2, fused=True),
     clip_grad=dict(max_norm=12.0),
 )
 param_scheduler = dict(type="OneCycle", eta_max=2e-3, by_epoch=False)
