@@ -70,7 +70,8 @@ class ByteSource:
 
     def _step(self, view: memoryview) -> int:
         try:
-            got = self.stream.readinto(view)  # type: ignore[attr-defined]
+            # not readinto, which loses what it had when the gzip stream is cut in the middle of a chunk
+            got = self.stream.readinto1(view)  # type: ignore[attr-defined]
         except EOFError:  # the caller knows how many bytes it wanted, and says so
             self.cut, got = True, 0
         except (gzip.BadGzipFile, zlib.error) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,8 @@ def test_i01_a_wrong_magic(craft: Any) -> None:
 def test_i02_a_cut_gzip_says_how_much_is_there(craft: Any, keep: float) -> None:
     noise = np.random.default_rng(1).integers(0, 3000, (20, 20, 20)).astype(np.int16)
     path = craft("a.nii.gz", noise, edit=lambda content: bytes(content[: int(len(content) * keep)]))
-    message = refusal(path)
-    assert "ends early" in message
-    assert "of 16352 bytes" in message
+    there = len(zlib.decompressobj(wbits=31).decompress(path.read_bytes()))
+    assert f"ends early: {there} of 16352 bytes" in refusal(path)
 
 
 def test_i02_a_gzip_without_its_last_bytes_is_cut_too(craft: Any) -> None:
