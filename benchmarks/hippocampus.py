@@ -6,7 +6,7 @@ Both networks see the same training cases, the same patches with the same augmen
 of 4), and the same optimiser (AdamW, one-cycle learning rate up to 2e-3, DiceCE, bfloat16). Nothing is chosen by the
 scored cases: the last weights count. The ResUNet goes the user's way (`train`, then `predict` on the files of 60 cases
 that were left out); MONAI's U-Net is trained by a plain loop. Dice is the mean over cases and both structures, on each
-scan's own grid. Rows are added to hippocampus.jsonl as they come.
+scan's own grid. Rows are added to hippocampus.jsonl as they come; --table prints them all.
 """
 
 from __future__ import annotations
@@ -40,11 +40,17 @@ RESULTS = Path(__file__).with_name("hippocampus.jsonl")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", help="the folder Task04_Hippocampus")
+    parser.add_argument("--table", action="store_true", help="print the rows so far as a table, and train nothing")
     parser.add_argument("--cases", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--networks", nargs="+", choices=sorted(TRAINERS), default=sorted(TRAINERS))
     options = parser.parse_args()
+    if options.table:
+        print(table())
+        return
+    if options.data is None:
+        parser.error("--data is needed")
     for cases in options.cases:
         for seed in options.seeds:
             for name in options.networks:
@@ -131,6 +137,15 @@ def record(name: str, cases: int, seed: int, result: dict[str, Any]) -> None:
     with RESULTS.open("a") as file:
         file.write(json.dumps(row) + "\n")
     print(json.dumps(row), flush=True)
+
+
+def table() -> str:
+    """All rows as Markdown."""
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    rows.sort(key=lambda row: (row["training_cases"], row["seed"], row["network"]))
+    columns = ["training_cases", "seed", "network", "dice", "anterior", "posterior", "lowest_case"]
+    lines = [columns, ["---"] * len(columns), *([str(row[column]) for column in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 TRAINERS = {"resunet18": train_resunet, "monai_unet": train_monai_unet}

@@ -233,9 +233,10 @@ class UNet(nn.Module):
             hold_statistics(self)
 
     def _initialise_decoder(self, zero_init_residual: bool) -> None:
-        """Initialise all but the encoder, whose weights may come from somewhere."""
+        """Initialise all but the encoder, whose weights may come from somewhere, and the heads."""
         for name, module in self.named_children():
-            if name in self.down_layer_name:
+            # He's rule by fan-out would start a head of few classes with logits of several units, and a wasted start
+            if name in (*self.down_layer_name, "final_layer", "aux_layers"):
                 continue
             initialise(module)
             if zero_init_residual:

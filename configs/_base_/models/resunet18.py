@@ -1,7 +1,8 @@
 # A ResNet-18 encoder with a U-Net decoder. Channels and classes are the dataset's.
-# The skip connection at full resolution keeps structures of a few voxels, which the stem's stride would blur.
+# Structures of a few voxels need resolution: no pooling after the stem, so that the deepest stage is at 1/16, and a skip
+# connection at full resolution.
 model = dict(
     type="Segmenter",
-    network=dict(type="resunet18", deep_stem=True, full_resolution_skip=16),
+    network=dict(type="resunet18", deep_stem=True, pool="none", full_resolution_skip=16),
     channels_last=True,
 )
