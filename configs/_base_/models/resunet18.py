@@ -1,6 +1,6 @@
 # A ResNet-18 encoder with a U-Net decoder. Channels and classes are the dataset's.
-# Structures of a few voxels need resolution: no pooling after the stem, so that the deepest stage is at 1/16, and a skip
-# connection at full resolution. Deep supervision (aux_train) gets the deep stages going within few steps.
+# Structures of a few voxels need resolution: no pooling after the stem, so that the deepest stage is at 1/16, and a
+# skip connection at full resolution. Deep supervision (aux_train) gets the deep stages going within few steps.
 model = dict(
     type="Segmenter",
     network=dict(type="resunet18", deep_stem=True, pool="none", full_resolution_skip=16, aux_train=True),
