@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,15 +21,31 @@ class ResidualBlock(nn.Module):
     """
 
     expansion = 1
-    downsample: nn.Module | None
 
-    def __init__(self, layers: Layers, out_channels: int, with_cp: bool) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        in_channels: int,
+        out_channels: int,
+        stride: Size = 1,
+        dilation: int = 1,
+        downsample: nn.Module | None = None,
+        style: str = "pytorch",
+        with_cp: bool = False,
+    ) -> None:
         super().__init__()
         self.out_channels = out_channels
         self.with_cp = with_cp
         self._layers = layers
         self._units: list[tuple[str, str]] = []
         self.act = layers.act()
+        self._add_units(in_channels, out_channels, stride, dilation, style)
+        # after the units: the order of keys is torchvision's
+        self.downsample = downsample
+
+    @abstractmethod
+    def _add_units(self, in_channels: int, out_channels: int, stride: Size, dilation: int, style: str) -> None:
+        """Build the block's convolutions and norms."""
 
     def _add_unit(self, in_channels: int, out_channels: int, kernel_size: int, stride: Size, dilation: int) -> None:
         number = len(self._units) + 1
@@ -64,21 +81,9 @@ class ResidualBlock(nn.Module):
 class BasicBlock(ResidualBlock):
     """Two 3x3x3 convolutions (He et al., CVPR 2016). Both are dilated, as in MedicalNet."""
 
-    def __init__(
-        self,
-        layers: Layers,
-        in_channels: int,
-        out_channels: int,
-        stride: Size = 1,
-        dilation: int = 1,
-        downsample: nn.Module | None = None,
-        style: str = "pytorch",
-        with_cp: bool = False,
-    ) -> None:
-        super().__init__(layers, out_channels, with_cp)
+    def _add_units(self, in_channels: int, out_channels: int, stride: Size, dilation: int, style: str) -> None:
         self._add_unit(in_channels, out_channels, 3, stride, dilation)
         self._add_unit(out_channels, out_channels, 3, 1, dilation)
-        self.downsample = downsample
 
 
 class Bottleneck(ResidualBlock):
@@ -89,18 +94,7 @@ class Bottleneck(ResidualBlock):
 
     expansion = 4
 
-    def __init__(
-        self,
-        layers: Layers,
-        in_channels: int,
-        out_channels: int,
-        stride: Size = 1,
-        dilation: int = 1,
-        downsample: nn.Module | None = None,
-        style: str = "pytorch",
-        with_cp: bool = False,
-    ) -> None:
-        super().__init__(layers, out_channels, with_cp)
+    def _add_units(self, in_channels: int, out_channels: int, stride: Size, dilation: int, style: str) -> None:
         if out_channels % self.expansion:
             raise ModelError(f"a bottleneck needs out_channels divisible by {self.expansion}, got {out_channels}")
         middle = out_channels // self.expansion
@@ -108,7 +102,6 @@ class Bottleneck(ResidualBlock):
         self._add_unit(in_channels, middle, 1, first, 1)
         self._add_unit(middle, middle, 3, second, dilation)
         self._add_unit(middle, out_channels, 1, 1, 1)
-        self.downsample = downsample
 
 
 BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
