@@ -6,6 +6,7 @@ import hashlib
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -113,13 +114,18 @@ def test_mapped_tensors_may_overwrite_their_own_folder(model_folder: Path, card:
     assert all(torch.equal(read_model_folder(model_folder)[0][key], value) for key, value in before.items())
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """A limit on the size of a file stands for a full disk; Python ignores the signal, so writes fail."""
+    """A limit on the size of a file stands for a full disk; Python ignores the signal, so writes fail.
+
+    Held around one call only: it is the whole process's, and pytest's own output may go to a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("existing", [False, True])
@@ -128,14 +134,12 @@ def test_e01_full_disk_leaves_the_older_folder_and_no_part(
     state_dict: dict[str, Tensor],
     card: ModelCard,
     existing: bool,
-    request: pytest.FixtureRequest,
 ) -> None:
     folder = tmp_path / "net"
     if existing:
         write_model_folder(folder, {"w": torch.ones(2)}, card)
     before = _bytes(folder) if existing else {}
-    request.getfixturevalue("small_disk")
-    with pytest.raises(ResourceError) as caught:
+    with pytest.raises(ResourceError) as caught, small_disk():
         write_model_folder(folder, {"w": torch.ones(5000)}, card, overwrite=True)
     assert caught.value.exit_code == 6
     assert caught.value.path == folder
