@@ -12,11 +12,17 @@ from .errors import MedTransferError
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .adapter.class_map import remap_classes
+    from .adapter.convert import convert
+    from .adapter.diff import diff
+    from .adapter.heads import conv_to_fc, fc_to_conv, merge_heads, split_head
+    from .adapter.inflate import inflate_conv, resize_kernel
+    from .adapter.inflate_module import inflate, to_acs
     from .adapter.input_conv import adapt_input_conv
     from .adapter.inspect import inspect
     from .adapter.persist import load, save
     from .adapter.report import TransferReport
-    from .adapter.share import to_classifier, to_segmenter
+    from .adapter.share import to_classifier, to_fcn, to_segmenter
     from .adapter.transfer import transfer
     from .checkpoint.card import ModelCard
     from .inference.predictor import Predictor
@@ -28,6 +34,7 @@ _HOMES = {
     "create_model": "model_zoo.catalog",
     "to_segmenter": "adapter.share",
     "to_classifier": "adapter.share",
+    "to_fcn": "adapter.share",
     "transfer": "adapter.transfer",
     "TransferReport": "adapter.report",
     "adapt_input_conv": "adapter.input_conv",
@@ -36,6 +43,17 @@ _HOMES = {
     "load": "adapter.persist",
     "ModelCard": "checkpoint.card",
     "Predictor": "inference.predictor",
+    "fc_to_conv": "adapter.heads",
+    "conv_to_fc": "adapter.heads",
+    "split_head": "adapter.heads",
+    "merge_heads": "adapter.heads",
+    "remap_classes": "adapter.class_map",
+    "inflate_conv": "adapter.inflate",
+    "resize_kernel": "adapter.inflate",
+    "inflate": "adapter.inflate_module",
+    "to_acs": "adapter.inflate_module",
+    "diff": "adapter.diff",
+    "convert": "adapter.convert",
 }
 
 __all__ = [
@@ -45,12 +63,24 @@ __all__ = [
     "TransferReport",
     "__version__",
     "adapt_input_conv",
+    "conv_to_fc",
+    "convert",
     "create_model",
+    "diff",
+    "fc_to_conv",
+    "inflate",
+    "inflate_conv",
     "inspect",
     "list_models",
     "load",
+    "merge_heads",
+    "remap_classes",
+    "resize_kernel",
     "save",
+    "split_head",
+    "to_acs",
     "to_classifier",
+    "to_fcn",
     "to_segmenter",
     "transfer",
 ]

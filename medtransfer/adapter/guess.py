@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
-from ..model_zoo.resnet import STAGES
+from .dialects.base import Home
+from .dialects.conv_shape import stage_convs
+from .dialects.resnet_shape import stage_blocks
 
-_UNIT = re.compile(r"layer(\d)\.(\d+)\.conv(\d)\.weight")
-
-
-def guess_architecture(weights: Mapping[str, Tensor]) -> str | None:
-    """``resnet18``, ``resunet50`` and so on from tensors under the zoo's names; None if they are of something else."""
-    blocks, convs = _stage_blocks(weights)
-    kind = "bottleneck" if convs == 3 else "basic"
-    for depth, (block, stage_blocks) in STAGES.items():
-        if block == kind and blocks and blocks == stage_blocks[: len(blocks)]:
-            family = "resunet" if any(name.startswith("decoder_") for name in weights) else "resnet"
-            return f"{family}{depth}"
-    return None
-
-
-def describe(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Architecture, stem, input channels and classes as far as the tensors tell."""
-    stem = weights.get("stem.0.conv.weight", weights.get("conv1.weight"))
-    head = weights.get("head_fc.weight", weights.get("final_layer.1.weight"))
-    return {
-        "architecture": guess_architecture(weights),
-        "deep_stem": "stem.0.conv.weight" in weights,
-        "pool": "conv" if "maxpool.conv.weight" in weights else "max",
-        "ndim": None if stem is None else stem.ndim - 2,
-        "in_channels": None if stem is None else stem.shape[1],
-        "num_classes": None if head is None else head.shape[0],
-    }
+#: heads of the zoo, in the order in which they are looked for
+_HEADS = ("head_fc.weight", "head_conv.weight", "final_layer.1.weight")
 
 
 def same_blocks(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether the stages that both have are of one block type and number, as far as the tensors tell."""
-    (blocks, convs), (other_blocks, other_convs) = _stage_blocks(one), _stage_blocks(other)
-    if not blocks or not other_blocks:
+    """Whether the stages that both have are of one block type and number, as far as the tensors tell.
+
+    Networks without stages of one kind (a ResNet's, a stack of convolutions') are not compared.
+    """
+    return all(_agree(kind(one), kind(other)) for kind in (stage_blocks, _stage_units))
+
+
+def _agree(one: tuple[tuple[int, ...], int], other: tuple[tuple[int, ...], int]) -> bool:
+    if not one[0] or not other[0]:
         return True
-    return convs == other_convs and all(a == b for a, b in zip(blocks, other_blocks, strict=False))
+    return one[1] == other[1] and all(a == b for a, b in zip(one[0], other[0], strict=False))
 
 
-def _stage_blocks(weights: Mapping[str, Tensor]) -> tuple[tuple[int, ...], int]:
-    """Blocks of each stage, and convolutions of a block."""
-    last: dict[int, int] = {}
-    convs = 0
-    for found in filter(None, map(_UNIT.fullmatch, weights)):
-        stage, block, conv = map(int, found.groups())
-        last[stage] = max(last.get(stage, 0), block + 1)
-        convs = max(convs, conv)
-    return tuple(last[stage] for stage in sorted(last)), convs
+def _stage_units(tensors: Mapping[str, Tensor]) -> tuple[tuple[int, ...], int]:
+    """Units of each stage of a stack of convolutions, and convolutions of a unit."""
+    stages = stage_convs(tensors)
+    return tuple(map(len, stages)), max((len(unit) for units in stages for unit in units), default=0)
+
+
+def num_classes(tensors: Mapping[str, Tensor], home: Home | None) -> int | None:
+    """Rows of the head, by the zoo's names."""
+    found = next((tensors[name].shape[0] for name in _HEADS if name in tensors), None)
+    return found if home is None else home.arguments.get("num_classes") or found

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from .guess import describe
+from .dialects.base import INPUT_CONVS
+from .guess import num_classes
 from .source import read_source
 
 #: keys shown in the text
@@ -23,9 +24,10 @@ class Inspection:
     Attributes:
         path: The file or folder.
         format: Container, wrapper and dialect in words.
+        dialect: The source format's name, or None.
         architecture: A guess such as ``resnet18``, or None.
+        arguments: Arguments of that network as far as the tensors tell, such as ``deep_stem``.
         in_channels, num_classes, ndim: As far as the tensors tell.
-        deep_stem, pool: The stem's kind.
         tensors: Number of tensors.
         parameters: Number of values in them.
         dtypes: Tensors of each dtype.
@@ -36,12 +38,12 @@ class Inspection:
 
     path: str
     format: str
+    dialect: str | None
     architecture: str | None
+    arguments: dict[str, Any]
     in_channels: int | None
     num_classes: int | None
     ndim: int | None
-    deep_stem: bool
-    pool: str
     tensors: int
     parameters: int
     dtypes: dict[str, int]
@@ -54,12 +56,12 @@ class Inspection:
         return asdict(self)
 
     def __str__(self) -> str:
-        guess = self.architecture or "unknown"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         dtypes = ", ".join(f"{count} {name}" for name, count in self.dtypes.items())
         rows = {
             "file": self.path,
             "format": self.format,
-            "architecture": f"{guess} ({'deep' if self.deep_stem else 'plain'} stem, {self.pool} pooling)",
+            "architecture": (self.architecture or "unknown") + (f" ({arguments})" if arguments else ""),
             "dimension": self.ndim,
             "input channels": self.in_channels,
             "classes": self.num_classes,
@@ -72,23 +74,35 @@ class Inspection:
         return "\n".join(f"{name:<{width}}  {'-' if value is None else value}" for name, value in rows.items())
 
 
-def inspect(path: str | Path) -> Inspection:
+def inspect(path: str | Path, dialect: str | None = None) -> Inspection:
     """Format, architecture guess, channels, classes, tensors and card of a weight file or model folder.
+
+    Args:
+        path: The file or folder.
+        dialect: The source's format by name, when it should not be told from the content.
 
     Raises:
         CheckpointError: the file was refused.
     """
-    weights = read_source(path)
+    weights = read_source(path, dialect)
+    home = weights.home
+    arguments = dict(home.arguments) if home else {}
+    stem = next((weights.tensors[name] for name in INPUT_CONVS if name in weights.tensors), None)
     keys = list(weights.keys.values())
     shown = keys if len(keys) <= 2 * SHOWN_KEYS else [*keys[:SHOWN_KEYS], "...", *keys[-SHOWN_KEYS:]]
     return Inspection(
         path=str(path),
         format=weights.format,
+        dialect=weights.dialect,
+        architecture=home.name if home else None,
+        in_channels=arguments.pop("in_channels", None) or (None if stem is None else stem.shape[1]),
+        num_classes=arguments.pop("num_classes", None) or num_classes(weights.tensors, home),
+        ndim=None if stem is None else stem.ndim - 2,
+        arguments=arguments,
         tensors=len(keys),
         parameters=sum(tensor.numel() for tensor in weights.tensors.values()),
         dtypes=dict(Counter(str(t.dtype).removeprefix("torch.") for t in weights.tensors.values())),
         keys=shown,
         card=msgspec.to_builtins(weights.card) if weights.card else None,
-        notes=weights.notes,
-        **describe(weights.tensors),
+        notes=[*weights.notes, *([home.note] if home and home.note else [])],
     )

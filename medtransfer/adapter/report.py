@@ -83,19 +83,23 @@ class TransferReport:
             if name == "loaded":
                 continue
             for entry in entries[:SHOWN]:
-                table.add_row(name, entry.key, _shape(entry.source_shape), _shape(entry.target_shape), entry.how)
+                table.add_row(
+                    name, entry.key, shown_shape(entry.source_shape), shown_shape(entry.target_shape), entry.how
+                )
             if len(entries) > SHOWN:
                 table.add_row(name, f"... and {len(entries) - SHOWN} more", "", "", "")
         lines = [self.summary(), *self.notes]
-        return "\n".join(lines + ([_render(table)] if table.row_count else []))
+        return "\n".join(lines + ([render_table(table)] if table.row_count else []))
 
 
-def _render(table: Table) -> str:
+def render_table(table: Table) -> str:
+    """A table as plain text of at most 140 columns."""
     out = io.StringIO()
     # notebooks too get plain text: rich would print there at once
     Console(file=out, width=140, color_system=None, force_jupyter=False, force_terminal=False).print(table)
     return out.getvalue().rstrip()
 
 
-def _shape(shape: tuple[int, ...] | None) -> str:
+def shown_shape(shape: tuple[int, ...] | None) -> str:
+    """A shape as ``64x1x7x7x7``; empty for None."""
     return "" if shape is None else "x".join(map(str, shape)) or "scalar"

@@ -19,7 +19,7 @@ from ..version import __version__
 from .card import CARD_NAME, ModelCard, folder_member, format_card, read_card
 from .readme import render_readme
 from .safetensors_file import load_safetensors
-from .source import file_sha256
+from .source import file_sha256, read_steadily
 from .tensor_checks import MAX_TENSORS, nonfinite_keys, tensor_fault
 
 WEIGHTS_NAME = "model.safetensors"
@@ -75,6 +75,10 @@ def read_model_folder(folder: str | Path) -> tuple[dict[str, Tensor], ModelCard]
         CheckpointError: not a model folder, a card that breaks the schema, a link out of the folder, or weights whose
             sha256 is not the card's.
     """
+    return read_steadily(Path(folder), _read_folder)
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
     card = read_card(folder)
     path = folder_member(folder, WEIGHTS_NAME)
     try:

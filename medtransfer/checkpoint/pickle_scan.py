@@ -1,22 +1,28 @@
 """Reading the list of operations of a pickle, without running it: which globals it names, how many tensors it makes.
 
 torch's own safe loader stops at the first global that it does not allow; this scan names them all, allows fewer (no
-``bytearray(10**12)``), and refuses before anything is allocated.
+``bytearray(10**12)``), looks at what the allowed ones are called with, and refuses before anything is allocated.
 """
 
 from __future__ import annotations
 
+import io
 import pickletools
+import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO
+from mmap import mmap
 
 import torch
 
+from .pickle_calls import PickleFaultError, Stored
+from .pickle_machine import PickleMachine
 from .tensor_checks import MAX_TENSORS
 
 TORCH_PICKLE_PROTOCOL = 2
+_SEARCHED = 1 << 20
 
 _STORAGES = (
     *("Float", "Double", "Half", "BFloat16", "Byte", "Char", "Short", "Int", "Long"),
@@ -51,44 +57,68 @@ PLAIN_GLOBALS = frozenset(
 
 @dataclass(frozen=True)
 class PickleScan:
-    """``globals`` in order of appearance as ``module.name``; ``storages`` counts references to stored data."""
+    """What a pickle would do.
+
+    Attributes:
+        globals: In order of appearance, as ``module.name``.
+        references: How often stored data is referred to.
+        stored: The bytes and type of each storage, by its key, as the pickle claims them.
+        protocol: The pickle protocol.
+        fault: What no file of plain weights does, or None.
+        end: Where the pickle ends.
+    """
 
     globals: tuple[str, ...]
-    storages: int
+    references: int
+    stored: dict[str, Stored]
     protocol: int
+    fault: str | None
+    end: int
+
+    @property
+    def claimed(self) -> int:
+        """Bytes of all storages."""
+        return sum(claim.nbytes for claim in self.stored.values())
 
     def refused(self, allowed: Collection[str]) -> list[str]:
         """The globals that are neither plain nor among ``allowed``."""
         return [name for name in self.globals if name not in PLAIN_GLOBALS and name not in allowed]
 
 
-def scan_pickle(stream: IO[bytes]) -> PickleScan:
-    """Walk over one pickle and leave the stream behind it; stops early above the limit of tensors.
+def scan_pickle(data: bytes | mmap, begin: int = 0) -> PickleScan:
+    """Walk over the pickle that begins there; stops early above the limit of tensors.
 
     Raises:
         ValueError: the bytes are no pickle.
 
-    >>> import io, os, pickle
-    >>> scan_pickle(io.BytesIO(pickle.dumps({"run": os.getcwd}, protocol=2))).globals
+    >>> import os, pickle
+    >>> scan_pickle(pickle.dumps({"run": os.getcwd}, protocol=2)).globals
     ('posix.getcwd',)
     """
-    names: dict[str, None] = {}
-    storages, protocol = 0, 0
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in ("GLOBAL", "INST"):
-            names[_modern_name(str(argument))] = None
-        elif opcode.name in ("BINPERSID", "PERSID"):
-            storages += 1
-        elif opcode.name == "PROTO":
-            protocol = max(protocol, int(str(argument)))
-        if storages > MAX_TENSORS:
-            break
-    return PickleScan(tuple(names), storages, protocol)
+    machine = PickleMachine(data, begin, _modern_name)
+    fault = None
+    try:
+        machine.run(MAX_TENSORS)
+    except PickleFaultError as error:
+        fault = str(error)
+    except (LookupError, struct.error, UnicodeError, TypeError) as error:
+        raise ValueError(f"no pickle: {error}") from error
+    names = dict.fromkeys([*machine.names, *(_names_anywhere(data, begin) if fault else ())])
+    stored = {key: claim for (key, view), claim in machine.stored.items() if not view}
+    return PickleScan(tuple(names), machine.references, stored, machine.protocol, fault, machine.at)
 
 
-def _modern_name(argument: str) -> str:
+def _names_anywhere(data: bytes | mmap, begin: int) -> Iterator[str]:
+    """The globals that are named from there on, for the message about a pickle that is refused anyway."""
+    stream = io.BytesIO(data[begin : begin + _SEARCHED])
+    with suppress(ValueError, LookupError, struct.error, OverflowError):
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name in ("GLOBAL", "INST"):
+                yield _modern_name(*str(argument).split(" ", 1))
+
+
+def _modern_name(module: str, name: str = "") -> str:
     """Protocol 2 names things as Python 2 did: ``commands Popen`` -> ``subprocess.Popen``; torch maps them alike."""
-    module, _, name = argument.partition(" ")
     if (module, name) in NAME_MAPPING:
         return ".".join(NAME_MAPPING[module, name])
     return f"{IMPORT_MAPPING.get(module, module)}.{name}"

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .folder import read_model_folder
 from .safetensors_file import load_safetensors
-from .source import identify, local_path
+from .source import identify, local_path, read_steadily
 from .tensor_checks import nonfinite_keys
 from .torch_file import read_torch_file
 from .wording import shown
@@ -58,17 +58,17 @@ def read_weights(path: str | os.PathLike[str], allow_nonfinite: bool = False, wr
     >>> weights.format, weights.wrapper, list(weights.tensors), weights.metadata
     ('torch', 'state_dict', ['conv.weight'], {'epoch': 7})
     """
-    path = local_path(path)
+    path, finite = local_path(path), False
     if path.is_dir():
         weights = _read_folder(path)
     elif identify(path) == "safetensors":
-        tensors, header = load_safetensors(path)
+        tensors, header = read_steadily(path, load_safetensors)
         weights = Weights(tensors, "safetensors", None, path, dict(header))
     else:
-        weights = _read_torch(path, wrapper)
+        weights, finite = _read_torch(path, wrapper)
     _refuse_unnamed(weights, wrapper)
     weights.notes.extend(_precision_notes(weights.tensors))
-    return _check_finite(weights, allow_nonfinite)
+    return weights if finite else _check_finite(weights, allow_nonfinite)
 
 
 def _read_folder(path: Path) -> Weights:
@@ -76,11 +76,13 @@ def _read_folder(path: Path) -> Weights:
     return Weights(tensors, "model_folder", None, path, msgspec.to_builtins(card))
 
 
-def _read_torch(path: Path, wrapper: str | None) -> Weights:
-    tree, notes = read_torch_file(path)
-    found = find_weights(tree, path, wrapper)
-    notes = [*notes, *found.notes]
-    return Weights(found.tensors, "torch", found.wrapper, path, without_tensors(found.rest), notes)
+def _read_torch(path: Path, wrapper: str | None) -> tuple[Weights, bool]:
+    """The weights, and whether they are known to be finite."""
+    file = read_torch_file(path)
+    found = find_weights(file.tree, path, wrapper)
+    notes = [*file.notes, *found.notes]
+    weights = Weights(found.tensors, "torch", found.wrapper, path, without_tensors(found.rest), notes)
+    return weights, file.finite
 
 
 def _refuse_unnamed(weights: Weights, wrapper: str | None) -> None:

@@ -6,17 +6,20 @@ import difflib
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..errors import CheckpointError
 from .wording import shown
 
+Result = TypeVar("Result")
 FileKind = Literal["torch", "torch-legacy", "safetensors"]
 
 TORCH_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How torch < 1.6 began its files: the pickled number 0x1950a86a20f9469cfc6c."""
 
+_ATTEMPTS = 5
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _ARCHIVE_HINT = "Unpack it and name the weight file inside"
 _CONVERT_HINT = "Save a state dict with torch.save or safetensors in the framework that wrote it"
@@ -82,6 +85,40 @@ def identify(path: Path) -> FileKind:
     raise _foreign(path, head)
 
 
+def read_steadily(path: Path, read: Callable[[Path], Result]) -> Result:
+    """Call ``read(path)``, again if the file or folder was replaced meanwhile: what comes is all old or all new.
+
+    A file is opened more than once on the way (to check it, then to map it), and a training run may save in between.
+
+    Raises:
+        CheckpointError: what ``read`` raises, or the path is never at rest.
+    """
+    for _ in range(_ATTEMPTS):
+        before = _stamps(path)
+        try:
+            result = read(path)
+        except CheckpointError:
+            if _stamps(path) == before:
+                raise
+            continue
+        if _stamps(path) == before:
+            return result
+    raise CheckpointError("changes while it is read", path=path, hint="Wait until it is written, or read a copy")
+
+
+def _stamps(path: Path) -> list[tuple[int, ...] | None]:
+    """What changes when a file is replaced or written to; of a model folder, that of the two files that count."""
+    return [_stamp(path), _stamp(path / "model.json"), _stamp(path / "model.safetensors")]
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def file_sha256(path: str | Path) -> str:
     """The sha256 of a file, as 64 hexadecimal digits.
 
@@ -126,7 +163,7 @@ def _near_names(path: Path) -> str:
     except OSError:
         return "Check the folder's name" if path.parent.name else "Check the name"
     near = difflib.get_close_matches(path.name, names, n=3)
-    return f"Did you mean {' or '.join(map(shown, near))}" if near else "Check the name"
+    return f"Did you mean {' or '.join(map(shown, near))}?" if near else "Check the name"
 
 
 def _denied(path: Path) -> CheckpointError:

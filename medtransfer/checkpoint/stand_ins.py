@@ -61,7 +61,10 @@ class NumpyType(StandIn):
     def plain(self) -> str:
         """The code as numpy writes it: ``<f8``."""
         order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "<"
-        return f"{'>' if order == '>' else '<'}{self.arguments[0]}"
+        code = self.arguments[0] if self.arguments else None
+        if not isinstance(code, str):  # a list that holds itself many times over has no end as text
+            raise ValueError("a numpy type without a code")
+        return f"{'>' if order == '>' else '<'}{code}"
 
     def tensor(self, data: bytes) -> torch.Tensor:
         """Bytes as a 1-D tensor of this type.
@@ -124,7 +127,9 @@ def _numpy_number(kind: Any, data: Any = b"") -> Any:
 
 
 def _path_text(*parts: Any) -> str:
-    return str(PurePosixPath(*map(str, parts)))
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError("a path that is not made of words")
+    return str(PurePosixPath(*parts))
 
 
 def _empty_bytes(*_arguments: Any) -> bytes:

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from .threads import map_threads
+
 MAX_TENSORS = 50_000
 """More than any network has: the largest 3-D ones hold some thousands."""
 
+MAX_DIMENSIONS = 32
 MAX_REUSE = 16
 """How often a file's bytes may be used over: nnU-Net stores every encoder tensor under four names."""
 
@@ -32,6 +35,8 @@ def tensor_fault(tensor: Tensor) -> str | None:
         return "quantised"
     if tensor.layout != torch.strided:
         return f"sparse ({str(tensor.layout).removeprefix('torch.')})"
+    if tensor.ndim > MAX_DIMENSIONS:
+        return f"of {tensor.ndim} dimensions"
     stored = tensor.untyped_storage().nbytes()
     if tensor.nbytes > stored:
         return f"expanded: it claims {tensor.nbytes} bytes of {stored} stored"
@@ -53,7 +58,9 @@ def nonfinite_keys(tensors: Mapping[str, Tensor]) -> list[str]:
     >>> nonfinite_keys({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")]), "c": torch.ones(2).int()})
     ['b']
     """
-    return [key for key, tensor in tensors.items() if not _is_finite(tensor)]
+    values = list(tensors.values())
+    finite = map_threads(_is_finite, values, [tensor.nbytes for tensor in values])
+    return [key for key, is_finite in zip(tensors, finite, strict=True) if not is_finite]
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -2,37 +2,104 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import struct
 import zipfile
-import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from isal import isal_zlib
 
 from ..errors import CheckpointError
+from .pickle_machine import MAX_PICKLE_BYTES
+from .plain_numbers import FINITE, always, never
 from .tensor_checks import MAX_TENSORS
+from .threads import Background
 from .wording import shown
 
-MAX_PICKLE_BYTES = 64 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR = struct.Struct("<4sLQL")
+_END_64_BYTES = 56
+_CHUNK = 1 << 20
 _DAMAGED_HINT = "Download or copy it again"
 
 
-def read_pickle(path: Path) -> tuple[bytes, list[str]]:
-    """Check the archive, and give the bytes of its ``data.pkl`` and notes for the user.
+class Archive(NamedTuple):
+    """An archive whose shape is sound: the bytes of ``data.pkl``, and the entries by name below the top folder."""
 
-    Every member must be stored plainly and agree with its checksum, so that no flipped bit and no compressed bomb
-    gets through; torch looks at neither.
+    pickle: bytes
+    members: dict[str, zipfile.ZipInfo]
+    has_sums: bool
+    is_little_endian: bool
+
+
+def read_archive(path: Path) -> Archive:
+    """Check the archive's shape, and give what must be known before torch opens it.
+
+    Every entry must be stored plainly, so that no compressed bomb gets through; torch does not look. Nor may the
+    archive be one of those that two readers read differently.
 
     Raises:
         CheckpointError: the file is not a torch checkpoint, or damaged.
     """
+    with _damage_told(path), _mapped(path) as (file, data):
+        _check_ends(path, data)
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+        name = _check_members(path, members, len(data))
+        _refuse_overlap([_content_range(data, member) for member in members])
+        has_sums = any(member.CRC for member in members)
+        pickle = next(member for member in members if member.filename == name)
+        if has_sums and _checked(data, pickle, None)[0] != pickle.CRC:
+            raise _differs(path, pickle)
+        begin, end = _content_range(data, pickle)
+        named = {_short(member): member for member in members}
+        return Archive(data[begin:end], named, has_sums, _is_little_endian(data, named.get("byteorder")))
+
+
+@contextmanager
+def checking(path: Path, archive: Archive, kinds: Mapping[str, str]) -> Iterator[Callable[[], bool]]:
+    """Compare each entry with its checksum, in threads, while the block's own work goes on.
+
+    Args:
+        path: The file.
+        archive: What :func:`read_archive` gave for it.
+        kinds: Name of an entry -> the type of the numbers in it, such as ``torch.FloatStorage``.
+
+    Yields:
+        A function that waits for the end, and says whether all the numbers are finite; False if that is not sure.
+        It raises a CheckpointError if a checksum differs.
+    """
+    members = list(archive.members.values())
+
+    def result() -> bool:
+        found = background.results()
+        for member, (checksum, _) in zip(members, found, strict=True):
+            if archive.has_sums and checksum != member.CRC:
+                raise _differs(path, member)
+        return all(finite for _, finite in found)
+
+    with _damage_told(path), _mapped(path) as (_, data):
+        check = partial(_checked_kind, data, kinds)
+        with Background(check, members, [member.file_size for member in members]) as background:
+            yield result
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[tuple[IO[bytes], mmap.mmap]]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield file, data
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-            name = _check_members(path, members, len(data))
-            notes = _check_sums(path, members, data)
-            return _content(data, _named(members, name)), notes
+        yield
     except (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, ValueError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -41,6 +108,20 @@ def read_pickle(path: Path) -> tuple[bytes, list[str]]:
         raise CheckpointError(f"not a checkpoint: {shown(error)}", path=path) from error
     except OSError as error:
         raise CheckpointError(f"truncated or damaged ({error.strerror or error})", path=path) from error
+
+
+def _check_ends(path: Path, data: mmap.mmap) -> None:
+    """The directory's end must be the file's: a reader that searches for it could otherwise find another directory."""
+    end = len(data) - _END.size
+    if end < 0 or data[end : end + 4] != b"PK\5\6" or data[end + 20 :] != b"\0\0":
+        reason = "truncated or damaged (the archive's directory is not at the end of the file)"
+        raise CheckpointError(reason, path=path, hint=_DAMAGED_HINT)
+    locator = end - _LOCATOR.size
+    if locator >= 0 and data[locator : locator + 4] == b"PK\6\7":
+        pointed = _LOCATOR.unpack_from(data, locator)[2]
+        if pointed != locator - _END_64_BYTES or data[pointed : pointed + 4] != b"PK\6\6":
+            reason = "truncated or damaged (the archive's directory is not where it says)"
+            raise CheckpointError(reason, path=path, hint=_DAMAGED_HINT)
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo], size: int) -> str:
@@ -59,10 +140,19 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], size: int) -> str
     if f"{top}/constants.pkl" in names or any(name.startswith(f"{top}/code/") for name in names):
         hint = "Load it where it was made and torch.save its state_dict()"
         raise CheckpointError("TorchScript, which holds code: export weights first", path=path, hint=hint)
-    if len(set(names)) < len(names) or not all(name.startswith(f"{top}/") for name in names):
-        raise CheckpointError("not a checkpoint: entries of the archive are repeated or out of place", path=path)
+    _check_names(path, members, top)
     _check_sizes(path, members, size)
     return pickle_name
+
+
+def _check_names(path: Path, members: list[zipfile.ZipInfo], top: str) -> None:
+    """Each name once, whatever its case (torch's own zip reader ignores it), whole, and in the top folder."""
+    names = {member.filename.lower() for member in members}
+    whole = all(member.filename == member.orig_filename for member in members)  # Python cuts a name at a zero byte
+    inside = all(member.filename.startswith(f"{top}/") for member in members)
+    at_start = min(member.header_offset for member in members) == 0
+    if len(names) < len(members) or not (whole and inside and at_start):
+        raise CheckpointError("not a checkpoint: entries of the archive are repeated or out of place", path=path)
 
 
 def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
@@ -78,18 +168,46 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
         raise CheckpointError("truncated or damaged (entries of the archive overlap)", path=path, hint=_DAMAGED_HINT)
 
 
-def _check_sums(path: Path, members: list[zipfile.ZipInfo], data: mmap.mmap) -> list[str]:
-    if all(member.CRC == 0 for member in members):
-        return ["written without checksums (set_crc32_options(False)): damage would not be seen"]
-    for member in members:
-        if zlib.crc32(_content_view(data, member)) != member.CRC:
-            reason = f"truncated or damaged: the checksum of {shown(member.filename.partition('/')[2])} differs"
-            raise CheckpointError(reason, path=path, hint=_DAMAGED_HINT)
-    return []
+def _checked_kind(data: mmap.mmap, kinds: Mapping[str, str], member: zipfile.ZipInfo) -> tuple[int, bool]:
+    return _checked(data, member, kinds.get(_short(member)))
 
 
-def _content_view(data: mmap.mmap, member: zipfile.ZipInfo) -> memoryview:
-    """The bytes of a member, where its local header says that they begin (torch reads that header too)."""
+def _checked(data: mmap.mmap, member: zipfile.ZipInfo, kind: str | None) -> tuple[int, bool]:
+    """The checksum of an entry, and whether its numbers are finite: in one pass, while they are in the cache."""
+    begin, end = _content_range(data, member)
+    is_finite = always if kind is None else FINITE.get(kind, never)
+    checksum, finite = 0, True
+    with memoryview(data) as whole:
+        for start in range(begin, end, _CHUNK):
+            with whole[start : min(start + _CHUNK, end)] as chunk:
+                checksum = isal_zlib.crc32(chunk, checksum)
+                finite = finite and is_finite(chunk)
+    return checksum, finite
+
+
+def _is_little_endian(data: mmap.mmap, member: zipfile.ZipInfo | None) -> bool:
+    """As all files but those of a few servers are."""
+    begin, end = (0, 0) if member is None else _content_range(data, member)
+    return data[begin:end] in (b"", b"little")
+
+
+def _differs(path: Path, member: zipfile.ZipInfo) -> CheckpointError:
+    reason = f"truncated or damaged: the checksum of {shown(_short(member))} differs"
+    return CheckpointError(reason, path=path, hint=_DAMAGED_HINT)
+
+
+def _short(member: zipfile.ZipInfo) -> str:
+    return member.filename.partition("/")[2]
+
+
+def _refuse_overlap(ranges: list[tuple[int, int]]) -> None:
+    ordered = sorted(ranges)
+    if any(end > begin for (_, end), (begin, _) in itertools.pairwise(ordered)):
+        raise ValueError("entries of the archive overlap")
+
+
+def _content_range(data: mmap.mmap, member: zipfile.ZipInfo) -> tuple[int, int]:
+    """Where the bytes of a member begin and end, as its local header says (torch reads that header too)."""
     start = member.header_offset
     header = _LOCAL_HEADER.unpack_from(data, start)
     name_length, extra_length = header[9], header[10]
@@ -99,13 +217,4 @@ def _content_view(data: mmap.mmap, member: zipfile.ZipInfo) -> memoryview:
     end = begin + member.file_size
     if header[0] != b"PK\x03\x04" or name != member.orig_filename.encode() or end > len(data):
         raise ValueError(f"the entry {member.filename[:80]!r} is not where the archive says")
-    return memoryview(data)[begin:end]
-
-
-def _content(data: mmap.mmap, member: zipfile.ZipInfo) -> bytes:
-    with _content_view(data, member) as view:
-        return bytes(view)
-
-
-def _named(members: list[zipfile.ZipInfo], name: str) -> zipfile.ZipInfo:
-    return next(member for member in members if member.filename == name)
+    return begin, end

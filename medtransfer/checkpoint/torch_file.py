@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import io
+import mmap
 import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ..errors import CheckpointError
 from .pickle_scan import TORCH_PICKLE_PROTOCOL, PickleScan, scan_pickle
 from .plain_tree import PlainTree
-from .source import identify, local_path
+from .source import identify, local_path, read_steadily
 from .stand_ins import STAND_INS
 from .tensor_checks import MAX_REUSE, MAX_TENSORS, total_bytes
-from .torch_archive import MAX_PICKLE_BYTES, read_pickle
+from .torch_archive import Archive, checking, read_archive
 from .wording import shown
 
+_PLAIN = "Ask for a file of tensors and plain numbers only"
 _LOADING = threading.Lock()  # torch's list of allowed globals belongs to the whole process
+_NO_SUMS = "written without checksums (set_crc32_options(False)): damage would not be seen"
+_NO_SUMS_THEN = "written before torch 1.6, without checksums: damage in the weights would not be seen"
 _LEGACY_PICKLES = 5  # magic number, version, system, the checkpoint itself, keys of the storages
 _REBUILT = {
     "torch._utils._rebuild_sparse_tensor": "sparse tensors",
@@ -32,6 +35,14 @@ _REBUILT = {
     "torch._utils._rebuild_nested_tensor": "nested tensors",
     "torch._utils._rebuild_wrapper_subclass": "tensors of another class",
 }
+
+
+class TorchFile(NamedTuple):
+    """A file's tree, notes for the user, and whether all its numbers are known to be finite."""
+
+    tree: Any
+    notes: list[str]
+    finite: bool
 
 
 def load_torch_file(path: str | os.PathLike[str], *, allow: Mapping[str, Callable[..., Any]] = STAND_INS) -> Any:
@@ -55,11 +66,11 @@ def load_torch_file(path: str | os.PathLike[str], *, allow: Mapping[str, Callabl
     >>> load_torch_file(file)
     {'w': tensor([1., 1.]), 'epoch': 3}
     """
-    return read_torch_file(local_path(path), allow)[0]
+    return read_torch_file(local_path(path), allow).tree
 
 
-def read_torch_file(path: Path, allow: Mapping[str, Callable[..., Any]] = STAND_INS) -> tuple[Any, list[str]]:
-    """As :func:`load_torch_file`, with notes for the user beside the tree.
+def read_torch_file(path: Path, allow: Mapping[str, Callable[..., Any]] = STAND_INS) -> TorchFile:
+    """As :func:`load_torch_file`, with what was noticed beside the tree.
 
     Raises:
         CheckpointError: as :func:`load_torch_file`.
@@ -67,9 +78,28 @@ def read_torch_file(path: Path, allow: Mapping[str, Callable[..., Any]] = STAND_
     kind = identify(path)
     if kind == "safetensors" or path.is_dir():
         raise CheckpointError("is not a file of torch.save", path=path, hint="Read it with read_weights")
-    scan, notes = _scan_archive(path) if kind == "torch" else _scan_legacy(path)
+    return read_steadily(path, lambda path: _read(path, allow))
+
+
+def _read(path: Path, allow: Mapping[str, Callable[..., Any]]) -> TorchFile:
+    if identify(path) != "torch":
+        _refuse_code(path, _scan_legacy(path), allow)
+        return TorchFile(_plain(path, _load(path, False, allow)), [_NO_SUMS_THEN], finite=False)
+    archive = read_archive(path)
+    with _damage_named(path):
+        scan = scan_pickle(archive.pickle)
     _refuse_code(path, scan, allow)
-    return _plain(path, _load(path, kind == "torch", allow)), notes
+    _refuse_sizes(path, scan, archive)
+    kinds = {f"data/{key}": claim.kind for key, claim in scan.stored.items()}
+    with checking(path, archive, kinds) as finite:
+        with _damage_named(path):
+            loaded = _load(path, True, allow)
+        # damage is the reason to give, whatever the damaged tensors look like
+        all_finite = finite()
+        tree = _plain(path, loaded)
+    # numpy's arrays stand in the pickle itself
+    sure = all_finite and archive.is_little_endian and not any(name.startswith("numpy") for name in scan.globals)
+    return TorchFile(tree, [] if archive.has_sums else [_NO_SUMS], sure)
 
 
 def _refuse_code(path: Path, scan: PickleScan, allow: Mapping[str, Callable[..., Any]]) -> None:
@@ -88,8 +118,10 @@ def _refuse_code(path: Path, scan: PickleScan, allow: Mapping[str, Callable[...,
     if scan.protocol != TORCH_PICKLE_PROTOCOL:
         reason = f"written with pickle protocol {scan.protocol}; only torch's own, {TORCH_PICKLE_PROTOCOL}, is read"
         raise CheckpointError(reason, path=path, hint="Re-save it with torch.save(state_dict, path)")
-    if scan.storages > MAX_TENSORS:
+    if scan.references > MAX_TENSORS:
         raise CheckpointError(f"holds more than {MAX_TENSORS} tensors", path=path)
+    if scan.fault:
+        raise CheckpointError(scan.fault, path=path, hint=_PLAIN)
 
 
 def _listed(names: list[str]) -> str:
@@ -97,21 +129,40 @@ def _listed(names: list[str]) -> str:
     return ", ".join(map(shown, names[:6])) + more
 
 
-def _scan_archive(path: Path) -> tuple[PickleScan, list[str]]:
-    data, notes = read_pickle(path)
-    with _damage_named(path):
-        return scan_pickle(io.BytesIO(data)), notes
+def _refuse_sizes(path: Path, scan: PickleScan, archive: Archive) -> None:
+    """torch maps as many bytes as the pickle claims, whatever the entry holds."""
+    for key, claim in scan.stored.items():
+        member = archive.members.get(f"data/{key}")
+        if claim.nbytes != (member.file_size if member else 0):
+            reason = f"truncated or damaged: data/{shown(key)} should hold {claim.nbytes} bytes"
+            raise CheckpointError(reason, path=path, hint="Download or copy it again")
 
 
-def _scan_legacy(path: Path) -> tuple[PickleScan, list[str]]:
+def _scan_legacy(path: Path) -> PickleScan:
     """The five pickles that stand one after another in files of torch < 1.6, before the raw storages."""
-    with _damage_named(path), path.open("rb") as file:
-        scans = [scan_pickle(file) for _ in range(_LEGACY_PICKLES)]
-        if file.tell() > MAX_PICKLE_BYTES:
-            raise CheckpointError(f"its pickles are larger than {MAX_PICKLE_BYTES >> 20} MiB", path=path)
-    names = tuple(dict.fromkeys(name for scan in scans for name in scan.globals))
-    scan = PickleScan(names, sum(scan.storages for scan in scans), max(scan.protocol for scan in scans))
-    return scan, ["written before torch 1.6, without checksums: damage in the weights would not be seen"]
+    scans: list[PickleScan] = []
+    with _damage_named(path), path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for _ in range(_LEGACY_PICKLES):
+            scans.append(scan_pickle(data, scans[-1].end if scans else 0))
+            if scans[-1].fault:
+                break
+        size = len(data)
+    scan = _joined(scans)
+    if scan.claimed > size and not scan.fault:
+        reason = f"truncated or damaged: its tensors should hold {scan.claimed} bytes, the file has {size}"
+        raise CheckpointError(reason, path=path, hint="Download or copy it again")
+    return scan
+
+
+def _joined(scans: list[PickleScan]) -> PickleScan:
+    return PickleScan(
+        globals=tuple(dict.fromkeys(name for scan in scans for name in scan.globals)),
+        references=sum(scan.references for scan in scans),
+        stored={key: claim for scan in scans for key, claim in scan.stored.items()},
+        protocol=max(scan.protocol for scan in scans),
+        fault=scans[-1].fault,
+        end=scans[-1].end,
+    )
 
 
 def _load(path: Path, is_archive: bool, allow: Mapping[str, Callable[..., Any]]) -> Any:
@@ -143,6 +194,8 @@ def _damage_named(path: Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:
+        if type(error).__name__ == "UnpicklingError":  # torch's own words advise to load without safety
+            raise CheckpointError("its pickle does what plain data does not need", path=path, hint=_PLAIN) from error
         detail = shown(str(error).strip().partition("\n")[0], 160) or type(error).__name__
         raise CheckpointError(
             f"truncated or damaged ({detail})", path=path, hint="Download or copy it again"

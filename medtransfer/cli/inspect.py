@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from .results import Results
 
-USAGE = "CKPT [--json]"
+USAGE = "CKPT [--dialect NAME] [--json]"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -14,6 +14,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", metavar="CKPT", help="a weight file (.pth, .pt, .ckpt, .safetensors) or model folder"
     )
+    parser.add_argument("--dialect", metavar="NAME", help="the naming, when it should not be told from the content")
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
@@ -21,7 +22,7 @@ def run(options: Namespace, results: Results) -> int:
     """Show the file's format, architecture, channels, classes and tensors."""
     from medtransfer.adapter.inspect import inspect
 
-    found = inspect(options.checkpoint)
+    found = inspect(options.checkpoint, options.dialect)
     if options.json:
         results.write_json(found.to_dict())
     else:

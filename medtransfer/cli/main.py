@@ -23,6 +23,8 @@ COMMANDS = {
     "demo": "the whole path on an embedded brain scan: pretrain, transfer, fine-tune, predict, report",
     "info": "versions, devices and models; or the card of a model folder",
     "inspect": "what is in a weight file, without running anything in it",
+    "diff": "how two weight files differ, tensor by tensor and part by part",
+    "convert": "a weight file of another project into a model folder that computes the same",
     "transfer": "move a weight file into a network for another task, as a model folder",
     "train": "train from an mmengine config",
     "predict": "run a model folder over scans",

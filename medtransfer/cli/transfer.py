@@ -37,7 +37,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add("--input-channels", metavar="MODE", default="interpolate",
         help="interpolate, interpolate-rescaled, repeat, sum, mean, zero, random, strict, or A=B,C=none")  # fmt: skip
-    add("--head", metavar="MODE", default="drop", help="drop or keep the layers of the source's classes")
+    add("--head", metavar="MODE", default="drop", help="drop, keep or convert the layers of the source's classes, or "
+        "NEW=OLD,NEW=none: new classes from old ones")  # fmt: skip
+    add("--dialect", metavar="NAME", help="the source's naming, when it should not be told from the content")
+    add("--inflation", metavar="MODE", default="mean", help="how 2-D kernels become 3-D ones: mean, center or acs")
+    add("--inflation-axis", metavar="AXIS", type=number_between(2, 4, int), default=2,
+        help="the axis along which they are extended: 2, 3 or 4 of (out, in, D, H, W)")  # fmt: skip
+    add("--kernels", metavar="MODE", default="strict",
+        help="adapt crops or pads kernels of another size; strict refuses them")  # fmt: skip
     add("--min-coverage", metavar="SHARE", type=number_between(0, 1), default=0.5,
         help="smallest share of the encoder that must come from the source, 0 to 1 (0.5)")  # fmt: skip
     add("--arguments", metavar="K=V", nargs="+", default=[],
@@ -56,14 +63,22 @@ def run(options: Namespace, results: Results) -> int:
     from medtransfer.adapter.transfer import transfer
     from medtransfer.model_zoo.catalog import create_model
 
-    found = inspect(options.source)
+    found = inspect(options.source, options.dialect)
     arguments = _network_arguments(options, found)
     try:
         network = create_model(options.to, **arguments)
     except ModelError as error:  # what was asked for on the command line
         raise UsageError(error.reason, hint=error.hint) from error
     report = transfer(
-        options.source, network, _channel_choice(options.input_channels), options.head, options.min_coverage
+        options.source,
+        network,
+        _choice(options.input_channels),
+        _choice(options.head),
+        options.min_coverage,
+        dialect=options.dialect,
+        inflation=options.inflation,
+        inflation_axis=options.inflation_axis,
+        kernels=options.kernels,
     )
     save(network, options.output, _card(found, arguments["in_channels"], report), overwrite=options.overwrite)
     if options.json:
@@ -75,12 +90,12 @@ def run(options: Namespace, results: Results) -> int:
 
 def _network_arguments(options: Namespace, found: Inspection) -> dict[str, Any]:
     """What the user asked for, over what the source's card or tensors say of its encoder."""
-    from medtransfer.model_zoo.catalog import ENCODER_ARGUMENTS
+    from medtransfer.model_zoo.catalog import inherited_arguments
 
-    own = (found.card or {}).get("architecture", {}).get("arguments", {})
-    encoder = {name: value for name, value in own.items() if name in ENCODER_ARGUMENTS and name != "head_type"}
-    if not found.card and found.deep_stem:
-        encoder = {"deep_stem": True, "pool": found.pool}
+    # the layers' dimension is not a 2-D file's to say: its kernels are inflated
+    left = () if found.card else ("conv_cfg",)
+    known = {name: value for name, value in found.arguments.items() if name not in left}
+    encoder = inherited_arguments(found.architecture or "", known, options.to)
     kept = found.num_classes if options.head == "keep" else None
     return {
         **encoder,
@@ -90,16 +105,16 @@ def _network_arguments(options: Namespace, found: Inspection) -> dict[str, Any]:
     }
 
 
-def _channel_choice(text: str) -> str | dict[str, str | int | None]:
-    """A mode's name, or the map in ``NEW=OLD,NEW=none``; old channels by name or number."""
+def _choice(text: str) -> str | dict[Any, str | int | None]:
+    """A mode's name, or the map in ``NEW=OLD,NEW=none``; old channels and classes by name or number."""
     if "=" not in text:
         return text
     pairs = (pair.partition("=") for pair in text.split(","))
-    return {new.strip(): _channel(old.strip()) for new, _, old in pairs}
+    return {_plain(new.strip()): _plain(old.strip()) for new, _, old in pairs}
 
 
-def _channel(old: str) -> str | int | None:
-    return None if old.lower() in ("", "none") else int(old) if old.isdigit() else old
+def _plain(word: str) -> str | int | None:
+    return None if word.lower() in ("", "none") else int(word) if word.isdigit() else word
 
 
 def _card(found: Inspection, in_channels: int, report: TransferReport) -> dict[str, Any]:

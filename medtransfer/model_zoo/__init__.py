@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from .names import list_models
     from .resnet import ResNet
     from .unet import UNet
+    from .vgg import VGG
 
 # loaded on first use: the catalog's names must be readable without importing torch
-_HOMES = {"ResNet": "resnet", "UNet": "unet", "create_model": "catalog", "list_models": "names"}
+_HOMES = {"ResNet": "resnet", "UNet": "unet", "VGG": "vgg", "create_model": "catalog", "list_models": "names"}
 
-__all__ = ["ResNet", "UNet", "create_model", "list_models"]
+__all__ = ["ResNet", "UNet", "VGG", "create_model", "list_models"]
 
 
 def __getattr__(name: str) -> Any:

@@ -32,11 +32,13 @@ class ResidualBlock(nn.Module):
         downsample: nn.Module | None = None,
         style: str = "pytorch",
         with_cp: bool = False,
+        kernel_size: Size = 3,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
         self.with_cp = with_cp
-        self._layers = layers
+        self._layers, self._kernel_size, self._bias = layers, kernel_size, bias
         self._units: list[tuple[str, str]] = []
         self.act = layers.act()
         self._add_units(in_channels, out_channels, stride, dilation, style)
@@ -47,10 +49,11 @@ class ResidualBlock(nn.Module):
     def _add_units(self, in_channels: int, out_channels: int, stride: Size, dilation: int, style: str) -> None:
         """Build the block's convolutions and norms."""
 
-    def _add_unit(self, in_channels: int, out_channels: int, kernel_size: int, stride: Size, dilation: int) -> None:
+    def _add_unit(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size, dilation: int) -> None:
         number = len(self._units) + 1
         norm_name, norm = self._layers.norm(out_channels, postfix=number)
-        self.add_module(f"conv{number}", self._layers.conv(in_channels, out_channels, kernel_size, stride, dilation))
+        conv = self._layers.conv(in_channels, out_channels, kernel_size, stride, dilation, self._bias)
+        self.add_module(f"conv{number}", conv)
         self.add_module(norm_name, norm)
         self._units.append((f"conv{number}", norm_name))
 
@@ -82,8 +85,8 @@ class BasicBlock(ResidualBlock):
     """Two 3x3x3 convolutions (He et al., CVPR 2016). Both are dilated, as in MedicalNet."""
 
     def _add_units(self, in_channels: int, out_channels: int, stride: Size, dilation: int, style: str) -> None:
-        self._add_unit(in_channels, out_channels, 3, stride, dilation)
-        self._add_unit(out_channels, out_channels, 3, 1, dilation)
+        self._add_unit(in_channels, out_channels, self._kernel_size, stride, dilation)
+        self._add_unit(out_channels, out_channels, self._kernel_size, 1, dilation)
 
 
 class Bottleneck(ResidualBlock):
@@ -100,11 +103,38 @@ class Bottleneck(ResidualBlock):
         middle = out_channels // self.expansion
         first, second = (1, stride) if style == "pytorch" else (stride, 1)
         self._add_unit(in_channels, middle, 1, first, 1)
-        self._add_unit(middle, middle, 3, second, dilation)
+        self._add_unit(middle, middle, self._kernel_size, second, dilation)
         self._add_unit(middle, out_channels, 1, 1, 1)
 
 
 BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+
+def block_with_expansion(name: str, expansion: int | None = None) -> Any:
+    """A block type by name, a bottleneck with another expansion if that is asked for.
+
+    Raises:
+        ModelError: no such block, or an expansion that it cannot have.
+
+    >>> block_with_expansion("bottleneck", 2).expansion
+    2
+    """
+    if name not in BLOCKS:
+        raise ModelError(f"block must be one of {', '.join(BLOCKS)}, got {name!r}")
+    block = BLOCKS[name]
+    if expansion is None or expansion == block.expansion:
+        return block
+    if name == "basic" or expansion < 1:
+        raise ModelError(f"expansion must be {block.expansion} in a {name} block or a positive number in a "
+                         f"bottleneck, got {expansion}")  # fmt: skip
+    return type(block.__name__, (block,), {"expansion": expansion})
+
+
+def zero_last_norms(network: nn.Module) -> None:
+    """Set the scale of every block's last norm to zero, so that the block starts as its shortcut."""
+    for module in network.modules():
+        if isinstance(module, ResidualBlock) and getattr(module.last_norm, "weight", None) is not None:
+            nn.init.zeros_(module.last_norm.weight)  # type: ignore[arg-type]
 
 
 class PaddedShortcut(nn.Module):
@@ -128,7 +158,7 @@ class PaddedShortcut(nn.Module):
 class ResLayer(nn.Sequential):
     """A stage: residual blocks of which the first changes size and width.
 
-    ``origin`` is the architecture record of the ResNet that built it: a UNet around these very modules can then be
+    ``origin`` is the architecture record of the encoder that built it: a UNet around these very modules can then be
     saved, and turned back into a classifier, without being told what they are.
     """
 
@@ -157,7 +187,8 @@ def build_shortcut(
 ) -> nn.Module | None:
     """The shortcut of a stage's first block: None for identity, type A (no parameters) or B (1x1x1 conv and norm).
 
-    ``avg_down`` pools before a convolution of stride 1 (ResNet-D, He et al., CVPR 2019).
+    ``avg_down`` pools before a convolution of stride 1 (ResNet-D, He et al., CVPR 2019). Type D, nnU-Net's, does so
+    too, and has the convolution only where the number of channels changes.
     """
     strided = any(s != 1 for s in ([stride] if isinstance(stride, int) else stride))
     if not strided and in_channels == out_channels:
@@ -167,6 +198,8 @@ def build_shortcut(
                          hint="Use shortcut='B', or stem_channels up to the first stage's width")  # fmt: skip
     if kind == "A":
         return PaddedShortcut(out_channels - in_channels, stride, layers.ndim)
-    pool = [layers.avg_pool(stride)] if avg_down and strided else []
+    pool = [layers.avg_pool(stride)] if (avg_down or kind == "D") and strided else []
+    if kind == "D" and in_channels == out_channels:
+        return nn.Sequential(*pool)
     conv = layers.conv(in_channels, out_channels, 1, stride=1 if pool else stride)
     return nn.Sequential(*pool, conv, layers.norm(out_channels)[1])

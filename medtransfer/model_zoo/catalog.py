@@ -4,21 +4,85 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from ..errors import ModelError
+from .conv_encoder import PlainEncoder, ResidualEncoder
+from .encoder import SHARED_ARGUMENTS
 from .names import MODEL_NAMES
 from .resnet import ResNet
-from .unet import SHARED_ARGUMENTS, UNet
+from .unet import UNet
+from .vgg import VGG
 
-ENCODER_ARGUMENTS = tuple(
-    name for name in inspect.signature(ResNet).parameters if name not in ("depth", "in_channels", "num_classes")
-)
-DECODER_ARGUMENTS = tuple(
-    name for name in inspect.signature(UNet).parameters if name not in ("extra", "layers", "in_channels")
-)
+
+def _parameters(kind: type[nn.Module], *but: str) -> tuple[str, ...]:
+    return tuple(name for name in inspect.signature(kind).parameters if name not in but)
+
+
+ENCODER_ARGUMENTS = _parameters(ResNet, "depth", "in_channels", "num_classes")
+PLAIN_ARGUMENTS = _parameters(PlainEncoder, "in_channels", "num_classes")
+RESENC_ARGUMENTS = _parameters(ResidualEncoder, "in_channels", "num_classes")
+VGG_ARGUMENTS = _parameters(VGG, "depth", "in_channels", "num_classes")
+DECODER_ARGUMENTS = _parameters(UNet, "extra", "layers", "in_channels")
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the networks of one kind are built.
+
+    Attributes:
+        encoder: The class of the encoder.
+        build: (in_channels, num_classes, arguments of the name and of the caller) -> network.
+        encoder_arguments: Names of its arguments that a caller may give.
+        arguments: Those, and of a segmenter the decoder's.
+    """
+
+    encoder: Callable[..., nn.Module]
+    build: Callable[[int, int | None, dict[str, Any]], nn.Module]
+    encoder_arguments: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+
+def _classifiers(encoder: Callable[..., nn.Module], arguments: tuple[str, ...]) -> Family:
+    """Networks that are an encoder with a head, or without one when there are no classes."""
+
+    def build(in_channels: int, num_classes: int | None, given: dict[str, Any]) -> nn.Module:
+        if num_classes is None:
+            return encoder(in_channels=in_channels, **{**given, "head_type": None})
+        return encoder(in_channels=in_channels, num_classes=num_classes, **{"head_type": "classification", **given})
+
+    return Family(encoder, build, arguments, arguments)
+
+
+def _segmenters(encoder: Callable[..., Any], arguments: tuple[str, ...]) -> Family:
+    """Networks that are a UNet around an encoder; what both have goes to the encoder, whose decoder takes it over."""
+    own = tuple(name for name in DECODER_ARGUMENTS if name not in SHARED_ARGUMENTS)
+
+    def build(in_channels: int, num_classes: int | None, given: dict[str, Any]) -> nn.Module:
+        if num_classes is None:
+            raise ModelError("a segmenter needs num_classes")
+        decoder = {name: value for name, value in given.items() if name in own}
+        rest = {name: value for name, value in given.items() if name not in own}
+        return UNet.around(encoder(in_channels=in_channels, **rest), num_classes, **decoder)
+
+    return Family(encoder, build, arguments, (*arguments, *own))
+
+
+#: family, as :data:`MODEL_NAMES` gives it -> how its networks are built
+FAMILIES: dict[str, Family] = {
+    "resnet": _classifiers(ResNet, ENCODER_ARGUMENTS),
+    "resunet": _segmenters(ResNet, ENCODER_ARGUMENTS),
+    "vgg": _classifiers(VGG, VGG_ARGUMENTS),
+    "vggunet": _segmenters(VGG, VGG_ARGUMENTS),
+    "plain_encoder": _classifiers(PlainEncoder, PLAIN_ARGUMENTS),
+    "plain_unet": _segmenters(PlainEncoder, PLAIN_ARGUMENTS),
+    "resenc_encoder": _classifiers(ResidualEncoder, RESENC_ARGUMENTS),
+    "resenc_unet": _segmenters(ResidualEncoder, RESENC_ARGUMENTS),
+}
 
 
 def create_model(name: str, in_channels: int = 1, num_classes: int | None = 2, **arguments: Any) -> nn.Module:
@@ -28,9 +92,8 @@ def create_model(name: str, in_channels: int = 1, num_classes: int | None = 2, *
         name: One of :func:`list_models`: ``resnet50`` is a classifier, ``resunet50`` a segmenter.
         in_channels: Channels of the input.
         num_classes: Classes of the output, the background included; None leaves the head of a classifier away.
-        **arguments: Arguments of :class:`ResNet`; for a segmenter also those of :class:`UNet`. ``conv_cfg``,
-            ``norm_cfg``, ``act_cfg``, ``with_cp``, ``norm_eval``, ``frozen_stages`` and ``zero_init_residual`` reach
-            both.
+        **arguments: Arguments of the encoder, such as :class:`ResNet`; for a segmenter also those of :class:`UNet`.
+            What both have (``conv_cfg``, ``norm_cfg``, ``act_cfg``, ``with_cp`` ...) reaches both.
 
     Raises:
         ModelError: the name or an argument is unknown; close names are given.
@@ -40,23 +103,32 @@ def create_model(name: str, in_channels: int = 1, num_classes: int | None = 2, *
     """
     if name not in MODEL_NAMES:
         raise ModelError(f"there is no model {name!r}", hint=_near(name, MODEL_NAMES))
-    family, depth = MODEL_NAMES[name]
-    _refuse_unknown(name, arguments, (*ENCODER_ARGUMENTS, *(DECODER_ARGUMENTS if family == "resunet" else ())))
-    if family == "resunet":
-        return _build_resunet(depth, in_channels, num_classes, arguments)
-    if num_classes is None:
-        return ResNet(depth, in_channels, **{**arguments, "head_type": None})
-    return ResNet(depth, in_channels, num_classes=num_classes, **{"head_type": "classification", **arguments})
+    kind, implied = MODEL_NAMES[name]
+    family = FAMILIES[kind]
+    _refuse_unknown(name, arguments, family.arguments)
+    return family.build(in_channels, num_classes, {**implied, **arguments})
 
 
-def _build_resunet(depth: int, in_channels: int, num_classes: int | None, arguments: dict[str, Any]) -> UNet:
-    if num_classes is None:
-        raise ModelError("a segmenter needs num_classes")
-    encoder = {name: value for name, value in arguments.items() if name in ENCODER_ARGUMENTS}
-    decoder = {
-        name: value for name, value in arguments.items() if name in DECODER_ARGUMENTS and name not in SHARED_ARGUMENTS
-    }
-    return UNet.around(ResNet(depth, in_channels, **encoder), num_classes, **decoder)
+def inherited_arguments(source: str, arguments: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """Arguments with which ``target`` has the encoder of another network; none where the encoders' kinds differ.
+
+    Args:
+        source, target: Names of the catalog; of others nothing is known.
+        arguments: Those of the source beyond its name.
+
+    >>> inherited_arguments("resenc_unet", {"num_blocks": 2, "aux_train": True, "num_classes": 3}, "resenc_encoder")
+    {'num_blocks': 2}
+    >>> inherited_arguments("resnet18", {"strides": [1, 2, 2, 2]}, "plain_unet")
+    {}
+    """
+    if source not in MODEL_NAMES or target not in MODEL_NAMES:
+        return {}
+    (kind, implied), (target_kind, target_implied) = MODEL_NAMES[source], MODEL_NAMES[target]
+    if FAMILIES[kind].encoder is not FAMILIES[target_kind].encoder:
+        return {}
+    # what the target's name stands for is its own, such as the depth
+    known = [name for name in FAMILIES[kind].encoder_arguments if name not in ("head_type", *target_implied)]
+    return {name: value for name, value in {**implied, **arguments}.items() if name in known}
 
 
 def _refuse_unknown(model: str, arguments: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..errors import ModelError
+from . import acs  # noqa: F401 (registers its layer)
 
 Config = dict[str, Any]
 Size = int | Sequence[int]
@@ -27,6 +28,8 @@ BATCH_NORM: Config = {"type": "BN", "requires_grad": True}
 RELU: Config = {"type": "ReLU"}
 
 NORM_TYPES = ("BN", "IN", "GN", "SyncBN")
+#: convolutions or blocks of a stage, or voxels of a kernel: far above any network
+MAX_PER_STAGE = 1000
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -71,7 +74,7 @@ class Layers:
                 self.conv_cfg,
                 in_channels,
                 out_channels,
-                kernel_size=kernel_size,
+                kernel_size=_size(kernel_size),
                 stride=_size(stride),
                 padding=_same_padding(kernel_size, dilation),
                 dilation=dilation,
@@ -103,10 +106,10 @@ class Layers:
                 **configs,
             )
 
-    def upsampling_conv(self, in_channels: int, out_channels: int, stride: Size) -> nn.Module:
-        """A transposed convolution whose kernel equals its stride, with bias."""
+    def upsampling_conv(self, in_channels: int, out_channels: int, stride: Size, bias: bool = True) -> nn.Module:
+        """A transposed convolution whose kernel equals its stride."""
         transposed: type[nn.Module] = getattr(nn, f"ConvTranspose{self.ndim}d")
-        return transposed(in_channels, out_channels, kernel_size=_size(stride), stride=_size(stride))
+        return transposed(in_channels, out_channels, kernel_size=_size(stride), stride=_size(stride), bias=bias)
 
     def max_pool(self, stride: Size) -> nn.Module:
         """Max-pooling over 3 voxels an axis."""
@@ -143,6 +146,13 @@ class AveragePool(nn.Module):
         """(N, C, ...) -> (N, C, ...), each axis divided by its stride and rounded up."""
         window = tuple(min(step, size) for step, size in zip(self.stride, x.shape[2:], strict=True))
         return self._pool(x, window, self.stride, ceil_mode=True, count_include_pad=False)
+
+
+def to_size(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
+    """(N, C, ...) interpolated to ``size``; as it is if it has that size."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
 
 
 def initialise(module: nn.Module) -> None:
@@ -227,6 +237,33 @@ def cumulative(strides: Sequence[Size], ndim: int) -> tuple[int, ...]:
         if len(axes) != ndim or not all(isinstance(step, int) and step > 0 for step in axes):
             raise ModelError(f"a stride is a positive number, or {ndim} of them in {ndim}-D, got {list(axes)}")
     return tuple(functools.reduce(lambda a, b: a * b, axis, 1) for axis in zip(*per_axis, strict=True))
+
+
+def per_stage(name: str, value: Any, count: int) -> list[Any]:
+    """One entry a stage: of a single number as many copies, of a list its entries.
+
+    Raises:
+        ModelError: a list of another length, or a number that no network has.
+
+    >>> per_stage("kernel_sizes", 3, 2), per_stage("kernel_sizes", [(1, 3, 3), 3], 2)
+    ([3, 3], [(1, 3, 3), 3])
+    """
+    entries = [value] * count if isinstance(value, int) else list(value)
+    check_length(name, entries, count)
+    # a hostile card or plan must not keep a constructor busy
+    if any(isinstance(entry, int) and not 1 <= entry <= MAX_PER_STAGE for entry in entries):
+        raise ModelError(f"{name} must be positive whole numbers up to {MAX_PER_STAGE}, got {entries}")
+    return entries
+
+
+def check_length(name: str, values: Sequence[Any], count: int) -> None:
+    """Refuse a list that has not one entry a stage.
+
+    Raises:
+        ModelError: it has another length.
+    """
+    if len(values) != count:
+        raise ModelError(f"{name} needs {count} entries, one a stage, got {list(values)}")
 
 
 def _checked(cfg: Config | None, default: Config, name: str) -> Config:

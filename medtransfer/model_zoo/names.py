@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import fnmatch
+from typing import Any
 
 RESNET_DEPTHS = (10, 18, 34, 50, 101, 152, 200)
+VGG_DEPTHS = (11, 13, 16, 19)
 
-#: name -> (family, depth)
-MODEL_NAMES: dict[str, tuple[str, int]] = {
-    f"{family}{depth}": (family, depth) for family in ("resnet", "resunet") for depth in RESNET_DEPTHS
+#: the 3-D U-Net of Models Genesis (Zhou et al., Medical Image Analysis 2021), whose norms always use the batch
+GENESIS: dict[str, Any] = {
+    "channels": [64, 128, 256, 512],
+    "inner_channels": [32, 64, 128, 256],
+    "pool": "max",
+    "up_channels": "below",
+    "norm_cfg": {"type": "BN", "track_running_stats": False},
+    "act_cfg": {"type": "ReLU"},
+}
+
+#: name -> (family, the arguments that the name stands for)
+MODEL_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"{family}{depth}": (family, {"depth": depth}) for family in ("resnet", "resunet") for depth in RESNET_DEPTHS},
+    **{f"{family}{depth}": (family, {"depth": depth}) for family in ("vgg", "vggunet") for depth in VGG_DEPTHS},
+    **{f"vgg{depth}_fcn": ("vgg", {"depth": depth, "head_type": "fcn"}) for depth in VGG_DEPTHS},
+    "plain_encoder": ("plain_encoder", {}),
+    "plain_unet": ("plain_unet", {}),
+    "resenc_encoder": ("resenc_encoder", {}),
+    "resenc_unet": ("resenc_unet", {}),
+    # nnU-Net's presets differ in the patch that the memory allows, not in widths or blocks
+    **{f"resenc_unet_{preset}": ("resenc_unet", {}) for preset in ("m", "l", "xl")},
+    "genesis_unet": ("plain_unet", GENESIS),
 }
 
 

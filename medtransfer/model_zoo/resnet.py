@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .blocks import BLOCKS, ResidualBlock, ResLayer
-from .layers import (
-    Config,
-    Layers,
-    Size,
-    cumulative,
-    hold_statistics,
-    hold_still,
-    initialise,
-    records_arguments,
-)
+from .blocks import ResLayer, block_with_expansion
+from .encoder import HEAD_TYPES, Encoder
+from .layers import Config, Layers, Size, cumulative, records_arguments
 
 #: depth -> (block, blocks of each stage)
 STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
@@ -37,7 +28,7 @@ GEOMETRIES: dict[str, Config] = {"medicalnet": {"strides": (1, 2, 1, 1), "dilati
 MEDICALNET_SHORTCUT_A = (18, 34)
 
 
-class ResNet(nn.Module):
+class ResNet(Encoder):
     """A residual encoder with an optional classification head.
 
     Tensors are (N, C, D, H, W), or (N, C, H, W) with ``conv_cfg=dict(type="Conv2d")``. Any input size works.
@@ -61,15 +52,17 @@ class ResNet(nn.Module):
         norm_eval: Keep batch-norm statistics fixed in training.
         with_cp: Recompute blocks in the backward pass to save memory.
         zero_init_residual: Start every block as its shortcut.
-        head_type: ``"classification"`` or None.
+        head_type: ``"classification"``, ``head_fc`` after the mean over positions; ``"fcn"``, the same as a 1x1x1
+            convolution ``head_conv``: a segmenter by class activation volumes (Long et al., CVPR 2015); or None.
         num_classes: Outputs of the head.
         pool: ``"max"``; ``"conv"``, a strided ConvModule as in ptimz; or ``"none"``.
         pool_stride: Stride of the pooling.
         shortcut: ``"B"`` (convolution) or ``"A"`` (no parameters).
         geometry: ``"medicalnet"`` sets that project's strides, dilations and shortcut type for the depth.
+        stem_kernel: Kernel of the plain stem, an odd number or one an axis; networks for video have (3, 7, 7).
 
     Attributes:
-        stem, maxpool, layer1 ... layer4, head_fc: the parts; ``res_layers`` lists the stages' names.
+        stem, maxpool, layer1 ... layer4, head_fc or head_conv: the parts; ``res_layers`` lists the stages' names.
 
     Raises:
         ModelError: an argument does not describe a network.
@@ -79,9 +72,6 @@ class ResNet(nn.Module):
     >>> net.eval()(torch.rand(1, 2, 9, 10, 11)).shape
     torch.Size([1, 3])
     """
-
-    task = "classification"
-    arguments: dict[str, Any]
 
     @records_arguments
     def __init__(
@@ -112,6 +102,7 @@ class ResNet(nn.Module):
         pool_stride: Size = 2,
         shortcut: str = "B",
         geometry: str | None = None,
+        stem_kernel: Size = 7,
     ) -> None:
         super().__init__()
         strides, dilations, shortcut = _geometry(geometry, depth, strides, dilations, shortcut)
@@ -122,9 +113,11 @@ class ResNet(nn.Module):
         _check_lengths(num_stages, strides, dilations)
         strides, dilations = strides[:num_stages], dilations[:num_stages]
         layers = Layers(conv_cfg, norm_cfg, act_cfg)
+        _check_stem_kernel(stem_kernel, deep_stem, layers.ndim)
         block_name, num_blocks = STAGES[depth]
-        block = _block_with_expansion(block_name, expansion)
+        block = block_with_expansion(block_name, expansion)
 
+        self.catalog_name, self.segmenter_name = f"resnet{depth}", f"resunet{depth}"
         self.depth, self.in_channels, self.ndim = depth, in_channels, layers.ndim
         self.num_classes = num_classes if head_type else None
         self.head_type, self.frozen_stages, self.norm_eval = head_type, frozen_stages, norm_eval
@@ -138,7 +131,7 @@ class ResNet(nn.Module):
         if deep_stem:
             self._modules["stem"] = _deep_stem(layers, in_channels, stem_channels, first_stride)
         else:
-            self.conv1 = layers.conv(in_channels, stem_channels, 7, stride=first_stride)
+            self.conv1 = layers.conv(in_channels, stem_channels, stem_kernel, stride=first_stride)
             self._stem_norm, norm = layers.norm(stem_channels, postfix=1)
             self.add_module(self._stem_norm, norm)
             self.act = layers.act()
@@ -160,18 +153,11 @@ class ResNet(nn.Module):
                 style=style,
                 with_cp=with_cp,
             )
-            stage.origin = {**self.architecture, "stage_strides": self.stage_strides}
+            stage.origin = {**self._origin(layers, parts=(0, 2, *[1] * (num_stages - 1))), "stage": i}
             self.add_module(name, stage)
 
         self.stage_channels = tuple(channels)
-        if head_type:
-            self.head_avgpool = layers.global_pool()
-            self.head_fc = nn.Linear(channels[-1], num_classes)
-
-        initialise(self)
-        if zero_init_residual:
-            zero_last_norms(self)
-        self._hold()
+        self._finish(layers, num_classes, zero_init_residual)
 
     @property
     def stem(self) -> nn.Sequential:
@@ -179,14 +165,6 @@ class ResNet(nn.Module):
         if "stem" in self._modules:
             return self._modules["stem"]  # type: ignore[return-value]
         return nn.Sequential(self.conv1, getattr(self, self._stem_norm), self.act)
-
-    @property
-    def architecture(self) -> dict[str, Any]:
-        """Name and arguments with which ``create_model`` builds this network again."""
-        positional = ("depth", "in_channels", "num_classes", "head_type")
-        arguments = {k: copy.deepcopy(v) for k, v in self.arguments.items() if k not in positional}
-        record = {"in_channels": self.in_channels, "num_classes": self.num_classes, **arguments}
-        return {"name": f"resnet{self.depth}", "arguments": record}
 
     def stages(self) -> list[nn.Module]:
         """The encoder modules that UNet takes, by reference: stem, (pooling, layer1), layer2, layer3, layer4."""
@@ -216,31 +194,12 @@ class ResNet(nn.Module):
         return maps
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """(N, C, D, H, W) -> logits (N, num_classes); without a head the maps of ``out_indices``, alone if one."""
+        """(N, C, D, H, W) -> logits (N, num_classes), of an FCN (N, num_classes, D, H, W); else ``out_indices``."""
         maps = self.features(x)
         if self.head_type:
-            return self.head_fc(self.head_avgpool(maps[-1]).flatten(1))
+            return self._logits(maps[-1], x.shape[2:])
         outputs = tuple(maps[1 + i] for i in self.out_indices)
         return outputs[0] if len(outputs) == 1 else outputs
-
-    def train(self, mode: bool = True) -> ResNet:
-        """Switch the mode; frozen stages and held statistics stay as they are."""
-        super().train(mode)
-        if mode:
-            self._hold()
-        return self
-
-    def _hold(self) -> None:
-        hold_still(self.stages()[: self.frozen_stages + 1])
-        if self.norm_eval:
-            hold_statistics(self)
-
-
-def zero_last_norms(network: nn.Module) -> None:
-    """Set the scale of every block's last norm to zero, so that the block starts as its shortcut."""
-    for module in network.modules():
-        if isinstance(module, ResidualBlock) and getattr(module.last_norm, "weight", None) is not None:
-            nn.init.zeros_(module.last_norm.weight)  # type: ignore[arg-type]
 
 
 def _deep_stem(layers: Layers, in_channels: int, stem_channels: int, stride: Size) -> nn.Sequential:
@@ -258,16 +217,6 @@ def _pool(layers: Layers, kind: str, channels: int, stride: Size) -> nn.Module:
     if kind == "conv":
         return layers.conv_module(channels, channels, 3, stride=stride)
     return layers.max_pool(stride) if kind == "max" else nn.Identity()
-
-
-def _block_with_expansion(name: str, expansion: int | None) -> Any:
-    block = BLOCKS[name]
-    if expansion is None or expansion == block.expansion:
-        return block
-    if name == "basic" or expansion < 1:
-        raise ModelError(f"expansion must be {block.expansion} in a {name} block or a positive number in a "
-                         f"bottleneck, got {expansion}")  # fmt: skip
-    return type(block.__name__, (block,), {"expansion": expansion})
 
 
 def _stage_strides(first: Size, pool: Size, strides: Sequence[Size], ndim: int) -> tuple[tuple[int, ...], ...]:
@@ -294,7 +243,7 @@ _CHOICES: dict[str, Sequence[Any]] = {
     "depth": tuple(STAGES),
     "num_stages": (1, 2, 3, 4),
     "style": ("pytorch", "caffe"),
-    "head_type": (None, "classification"),
+    "head_type": HEAD_TYPES,
     "pool": ("max", "conv", "none"),
     "shortcut": ("A", "B"),
 }
@@ -310,6 +259,15 @@ def _check_sizes(**given: Any) -> None:
     for name, value in given.items():
         if not isinstance(value, int) or value < 1:
             raise ModelError(f"{name} must be a positive whole number, got {value!r}")
+
+
+def _check_stem_kernel(kernel: Size, deep_stem: bool, ndim: int) -> None:
+    if deep_stem and kernel != 7:
+        raise ModelError(f"deep_stem=True has kernels of 3, stem_kernel was given too: {kernel!r}",
+                         hint="Leave one of them away")  # fmt: skip
+    sizes = tuple(kernel) if isinstance(kernel, list | tuple) else (kernel,) * ndim
+    if len(sizes) != ndim or not all(isinstance(size, int) and size > 0 and size % 2 for size in sizes):
+        raise ModelError(f"stem_kernel must be an odd number, or {ndim} of them in {ndim}-D, got {kernel!r}")
 
 
 def _check_indices(num_stages: int, frozen_stages: int, out_indices: Sequence[int]) -> None:

@@ -6,55 +6,23 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import ModelError
-from .blocks import BLOCKS, BasicBlock, Bottleneck, ResLayer
-from .layers import Config, Layers, Size, cumulative, hold_statistics, hold_still, initialise, records_arguments
-from .resnet import ResNet, zero_last_norms
-
-Block = str | type[BasicBlock] | type[Bottleneck]
-
-
-class UpBlock(nn.Module):
-    """Upsample, bring to the skip's size, concatenate (up, skip), drop out, convolve.
-
-    Args:
-        layers: The builder of the network.
-        in_channels: Channels from below.
-        skip_channels: Channels of the skip connection.
-        out_channels: Channels of the output.
-        stride: Factor of the upsampling, a number or one number an axis.
-        upsample_type: ``"deconv"``, a transposed convolution, or ``"interp"``, linear interpolation and a 1x1x1
-            convolution.
-    """
-
-    def __init__(
-        self,
-        layers: Layers,
-        in_channels: int,
-        skip_channels: int,
-        out_channels: int,
-        stride: Size,
-        upsample_type: str,
-        block: type[BasicBlock] | type[Bottleneck],
-        dropout_rate: float,
-        with_cp: bool,
-    ) -> None:
-        super().__init__()
-        self.up = _upsampling(layers, upsample_type, in_channels, out_channels, stride)
-        self.dropout = layers.dropout(dropout_rate)
-        joined = out_channels + skip_channels
-        shortcut = nn.Sequential(layers.conv(joined, out_channels, 1, bias=True), layers.norm(out_channels)[1])
-        self.conv = block(layers, joined, out_channels, downsample=shortcut, with_cp=with_cp)
-        self._mode = layers.interpolation
-
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(N, in_channels, ...) and (N, skip_channels, ...) -> (N, out_channels, size of the skip)."""
-        x = _to_size(self.up(x), skip.shape[2:], self._mode)
-        return self.conv(self.dropout(torch.cat([x, skip], dim=1)))
+from .blocks import zero_last_norms
+from .decoder import Block, Decoding, UpBlock, build_segmentation_head
+from .encoder import Encoder, origin_of
+from .layers import (
+    Config,
+    Layers,
+    Size,
+    cumulative,
+    hold_statistics,
+    hold_still,
+    initialise,
+    records_arguments,
+    to_size,
+)
 
 
 class UNet(nn.Module):
@@ -62,13 +30,13 @@ class UNet(nn.Module):
 
     Args:
         extra: ``num_channels``, channels of each encoder stage; ``nclasses``; and optionally ``strides``, the stride
-            of each stage against the one before (by default those of the ResNet whose stages these are, else 2).
+            of each stage against the one before (by default those of the encoder whose stages these are, else 2).
         layers: Encoder modules, called one after the other, for example :meth:`ResNet.stages`.
         conv_cfg, norm_cfg, act_cfg: mmcv's config dicts of the decoder.
         norm_eval: Keep batch-norm statistics fixed in training, in the encoder too.
         with_cp: Recompute decoder blocks in the backward pass to save memory.
         upsample_type: ``"deconv"`` or ``"interp"``.
-        decoder_block: ``"bottleneck"`` or ``"basic"``.
+        decoder_block: ``"bottleneck"``, ``"basic"``, or ``"convs"``, stacked convolutions as in nnU-Net.
         dropout_rate: Share of channels dropped before each decoder block and the final layer.
         zero_init_residual: Start every decoder block as its shortcut.
         aux_train: Deep supervision: in training ``forward`` returns ``[logits, coarser logits, ...]``, all of the
@@ -77,6 +45,11 @@ class UNet(nn.Module):
             tutorial's network ends at the stem's resolution and interpolates, which blurs fine structures.
         in_channels: Channels of the input; needed with ``full_resolution_skip``.
         frozen_stages: -1 freezes nothing, n freezes ``encoder_0`` to ``encoder_n``.
+        decoder_convs: Of ``"convs"``: convolutions of every level, or of each from ``decoder_0`` on.
+        decoder_kernel_sizes: Of ``"convs"``: of all convolutions, or one an encoder module, whose size a level has.
+        decoder_bias: Of ``"convs"``: whether convolutions have a bias.
+        up_channels: Channels after upsampling, ``"skip"`` as many as the skip connection has, ``"below"`` as many as
+            come from below (Models Genesis).
 
     Attributes:
         encoder_0 ..., decoder_0 ... (0 is the highest resolution), final_layer, aux_layers; with a full-resolution
@@ -87,6 +60,8 @@ class UNet(nn.Module):
 
     Source: Ronneberger et al., MICCAI 2015; deep supervision as in Kayalibay et al., 2017.
 
+    >>> import torch
+    >>> from medtransfer.model_zoo import ResNet
     >>> encoder = ResNet(10, in_channels=1, base_channels=4, stem_channels=4)
     >>> net = UNet(dict(num_channels=encoder.stage_channels, nclasses=3), encoder.stages()).eval()
     >>> net(torch.rand(1, 1, 16, 16, 16)).shape
@@ -114,9 +89,13 @@ class UNet(nn.Module):
         full_resolution_skip: int = 0,
         in_channels: int | None = None,
         frozen_stages: int = -1,
+        decoder_convs: int | Sequence[int] = 2,
+        decoder_kernel_sizes: int | Sequence[Size] = 3,
+        decoder_bias: bool = True,
+        up_channels: str = "skip",
     ) -> None:
         super().__init__()
-        origin = _origin(layers)
+        origin = origin_of(layers)
         channels, self.num_classes, strides = _read_extra(extra, origin)
         builder = Layers(conv_cfg, norm_cfg, act_cfg)
         self.ndim, self._mode = builder.ndim, builder.interpolation
@@ -130,12 +109,13 @@ class UNet(nn.Module):
             self.add_module(name, module)
         self.in_channels = origin["arguments"]["in_channels"] if origin and in_channels is None else in_channels
 
-        block = _named_block(decoder_block)
-        shared = (upsample_type, block, dropout_rate, with_cp)
-        self.up_layer_name = [f"decoder_{i}" for i in range(len(channels) - 1)]
+        decoding = Decoding(decoder_block, upsample_type, up_channels, dropout_rate, decoder_convs,
+                            decoder_kernel_sizes, decoder_bias, with_cp)  # fmt: skip
+        levels = len(channels) - 1
+        self.up_layer_name = [f"decoder_{i}" for i in range(levels)]
         for i, name in enumerate(self.up_layer_name):
-            up = UpBlock(builder, channels[i + 1], channels[i], channels[i], strides[i + 1], *shared)
-            self.add_module(name, up)
+            widths = (channels[i + 1], channels[i], channels[i])
+            self.add_module(name, UpBlock(builder, *widths, strides[i + 1], decoding, i, levels))
 
         last = channels[0]
         if full_resolution_skip:
@@ -143,19 +123,22 @@ class UNet(nn.Module):
                 raise ModelError("full_resolution_skip needs in_channels, the channels of the input")
             last = full_resolution_skip
             self.input_skip = builder.conv_module(self.in_channels, last, 3)
-            self.input_decoder = UpBlock(builder, channels[0], last, last, strides[0], *shared)
-        self.final_layer = _head(builder, last, self.num_classes, dropout_rate)
+            self.input_decoder = UpBlock(builder, channels[0], last, last, strides[0], decoding, 0, levels)
+        self.final_layer = build_segmentation_head(builder, last, self.num_classes, dropout_rate)
         if aux_train:
             inner = channels[1:-1][::-1]
-            self.aux_layers = nn.ModuleList(_head(builder, width, self.num_classes, dropout_rate) for width in inner)
+            self.aux_layers = nn.ModuleList(
+                build_segmentation_head(builder, width, self.num_classes, dropout_rate) for width in inner
+            )
 
         self._initialise_decoder(zero_init_residual)
         self._hold()
 
     @classmethod
-    def around(cls, encoder: ResNet, num_classes: int, **decoder_arguments: Any) -> UNet:
-        """A UNet around the stages of a ResNet, by reference, with the channels, strides and layer types it has.
+    def around(cls, encoder: Encoder, num_classes: int, **decoder_arguments: Any) -> UNet:
+        """A UNet around the stages of an encoder, by reference, with the channels, strides and layer types it has.
 
+        >>> from medtransfer.model_zoo import ResNet
         >>> encoder = ResNet(10, in_channels=1, base_channels=4, stem_channels=4)
         >>> UNet.around(encoder, num_classes=3).encoder_2 is encoder.layer2
         True
@@ -165,8 +148,8 @@ class UNet(nn.Module):
             "nclasses": num_classes,
             "strides": [list(stride) for stride in encoder.stage_strides],
         }
-        inherited = {name: encoder.arguments[name] for name in SHARED_ARGUMENTS if name in encoder.arguments}
-        return cls(extra, encoder.stages(), **{**inherited, "in_channels": encoder.in_channels, **decoder_arguments})
+        inherited = {**encoder.decoder_arguments, "in_channels": encoder.in_channels}
+        return cls(extra, encoder.stages(), **{**inherited, **decoder_arguments})
 
     @property
     def architecture(self) -> dict[str, Any] | None:
@@ -181,11 +164,11 @@ class UNet(nn.Module):
         # the encoder's head is not a part of this network
         encoder = {k: copy.deepcopy(v) for k, v in origin["arguments"].items() if k not in ("head_type", "num_classes")}
         arguments = {**encoder, **own, "num_classes": self.num_classes}
-        return {"name": origin["name"].replace("resnet", "resunet"), "arguments": arguments}
+        return {"name": origin["segmenter"], "arguments": arguments}
 
     def encoder_origin(self) -> dict[str, Any] | None:
-        """The architecture record of the ResNet whose stages these are, or None."""
-        return _origin(self.stages())
+        """The architecture record of the encoder whose stages these are, or None."""
+        return origin_of(self.stages())
 
     def stages(self) -> list[nn.Module]:
         """The encoder modules, by reference."""
@@ -206,11 +189,11 @@ class UNet(nn.Module):
         top = decoded[-1]
         if hasattr(self, "input_skip"):
             top = self.input_decoder(top, self.input_skip(x))
-        logits = _to_size(self.final_layer(top), x.shape[2:], self._mode)
+        logits = to_size(self.final_layer(top), x.shape[2:], self._mode)
         if not (self.aux_train and self.training):
             return logits
         auxiliary = [head(level) for head, level in zip(self.aux_layers, decoded[:-1], strict=True)]
-        return [logits, *(_to_size(a, x.shape[2:], self._mode) for a in reversed(auxiliary))]
+        return [logits, *(to_size(a, x.shape[2:], self._mode) for a in reversed(auxiliary))]
 
     def train(self, mode: bool = True) -> UNet:
         """Switch the mode; frozen stages and held statistics stay as they are."""
@@ -243,42 +226,6 @@ class UNet(nn.Module):
                 zero_last_norms(module)
 
 
-#: arguments that a decoder takes over from its encoder
-SHARED_ARGUMENTS = ("conv_cfg", "norm_cfg", "act_cfg", "with_cp", "norm_eval", "frozen_stages", "zero_init_residual")
-
-
-def _upsampling(layers: Layers, kind: str, in_channels: int, out_channels: int, stride: Size) -> nn.Module:
-    if kind == "deconv":
-        return layers.upsampling_conv(in_channels, out_channels, stride)
-    if kind != "interp":
-        raise ModelError(f"upsample_type must be 'deconv' or 'interp', got {kind!r}")
-    factor = float(stride) if isinstance(stride, int) else tuple(float(s) for s in stride)
-    upsample = nn.Upsample(scale_factor=factor, mode=layers.interpolation, align_corners=False)
-    return nn.Sequential(upsample, layers.conv(in_channels, out_channels, 1, bias=True))
-
-
-def _head(layers: Layers, in_channels: int, num_classes: int, dropout_rate: float) -> nn.Sequential:
-    return nn.Sequential(layers.dropout(dropout_rate), layers.conv(in_channels, num_classes, 1, bias=True))
-
-
-def _to_size(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
-    if tuple(x.shape[2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
-
-
-def _origin(stages: Sequence[nn.Module]) -> dict[str, Any] | None:
-    """The record of the ResNet whose stages these are, all of them and in order: stem, (pooling, layer1), layer2 ..."""
-    pooled = stages[1] if len(stages) > 1 else None
-    if type(pooled) is not nn.Sequential or len(pooled) != 2:
-        return None
-    origins = [getattr(stage, "origin", None) for stage in (pooled[1], *stages[2:])]
-    first = origins[0]
-    if first is None or any(origin != first for origin in origins) or len(first["stage_strides"]) != len(stages):
-        return None
-    return first
-
-
 def _read_extra(extra: Config, origin: dict[str, Any] | None) -> tuple[list[int], int, list[Size]]:
     missing = [key for key in ("num_channels", "nclasses") if key not in extra]
     if missing:
@@ -288,25 +235,14 @@ def _read_extra(extra: Config, origin: dict[str, Any] | None) -> tuple[list[int]
     return channels, int(extra["nclasses"]), list(extra.get("strides", own))
 
 
-def _named_block(block: Block) -> type[BasicBlock] | type[Bottleneck]:
-    if not isinstance(block, str):
-        return block
-    names = {**BLOCKS, **{kind.__name__: kind for kind in BLOCKS.values()}}
-    if block not in names:
-        raise ModelError(f"decoder_block must be one of {', '.join(BLOCKS)}, got {block!r}")
-    return names[block]
-
-
 def _is_like(origin: dict[str, Any], builder: Layers, strides: list[Size]) -> bool:
     """Whether a decoder has the layer types and strides of its encoder, as ``create_model`` builds it."""
-    encoder = Layers(*(origin["arguments"].get(name) for name in ("conv_cfg", "norm_cfg", "act_cfg")))
-    if encoder.ndim != builder.ndim:
-        raise ModelError(
-            f"the encoder is {encoder.ndim}-D, the decoder {builder.ndim}-D",
-            hint=f"Pass conv_cfg=dict(type='Conv{encoder.ndim}d')",
-        )
+    ndim = origin["layers"]["ndim"]
+    if ndim != builder.ndim:
+        raise ModelError(f"the encoder is {ndim}-D, the decoder {builder.ndim}-D",
+                         hint=f"Pass conv_cfg=dict(type='Conv{ndim}d')")  # fmt: skip
     same_strides = [cumulative([stride], builder.ndim) for stride in strides] == list(origin["stage_strides"])
-    return same_strides and vars(encoder) == vars(builder)
+    return same_strides and origin["layers"] == vars(builder)
 
 
 def _check_stages(layers: Sequence[nn.Module], channels: list[int], strides: list[Size], frozen_stages: int) -> None:
@@ -319,7 +255,6 @@ def _check_stages(layers: Sequence[nn.Module], channels: list[int], strides: lis
         raise ModelError(f"frozen_stages must be from -1 to {len(layers) - 1}, got {frozen_stages!r}")
     for i, module in enumerate(layers):
         last = module[-1] if type(module) is nn.Sequential and len(module) else module
-        if isinstance(last, ResLayer) and last.out_channels != channels[i]:
-            raise ModelError(
-                f"extra['num_channels'][{i}] is {channels[i]}, the encoder module gives {last.out_channels}"
-            )
+        width = getattr(last, "out_channels", None) if hasattr(last, "origin") else None
+        if width not in (None, channels[i]):
+            raise ModelError(f"extra['num_channels'][{i}] is {channels[i]}, the encoder module gives {width}")

@@ -217,7 +217,16 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
     "split": ("train", "val", "seed", "folds", "fold"),
     "preprocessing": ("orientation", "spacing", "intensity"),
     "preprocessing.intensity": ("scheme", "nonzero", "low", "high"),
-    "transfer": ("source", "input_channels", "head", "min_coverage"),
+    "transfer": (
+        "source",
+        "input_channels",
+        "head",
+        "min_coverage",
+        "dialect",
+        "inflation",
+        "inflation_axis",
+        "kernels",
+    ),
     "train_cfg": ("type", "by_epoch", "max_epochs", "max_iters", "val_begin", "val_interval", "dynamic_intervals"),
     "randomness": ("seed", "diff_rank_seed", "deterministic"),
 }

@@ -89,7 +89,7 @@ def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
     dataset = cast("CaseDataset", loaders["train_dataloader"].dataset)
     task = _build_task(cfg, dataset)
     metric = _best_metric(cfg, dataset)
-    report = None if checkpoint else _transfer(cfg, task.network)
+    report = None if checkpoint else _transfer(cfg, task.network, dataset)
     own_hooks = _own_hooks(cfg, dataset, report, metric)
     runner = _build_runner(cfg, task, loaders, own_hooks, name, checkpoint)
     _write_transfer(cfg, report, runner)
@@ -253,8 +253,11 @@ def _in_config_words(section: str, build: Any) -> Any:
         raise ConfigError(f"{section}: {error}") from error
 
 
-def _transfer(cfg: Config, network: torch.nn.Module) -> TransferReport | None:
-    return transfer(target=network, **cfg.transfer) if cfg.get("transfer") else None
+def _transfer(cfg: Config, network: torch.nn.Module, dataset: CaseDataset) -> TransferReport | None:
+    if not cfg.get("transfer"):
+        return None
+    channels, classes = list(dataset.layout.channels), list(dataset.layout.classes)
+    return transfer(target=network, channel_names=channels, class_names=classes, **cfg.transfer)
 
 
 def _write_transfer(cfg: Config, report: TransferReport | None, runner: TrainingRunner) -> None:

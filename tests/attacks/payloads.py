@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from tests.attacks.hostile_pickles import state, stored, tensor, word
+
 
 class Call:
     """Pickles as the call of a function: whoever unpickles it makes the call."""
@@ -70,7 +72,8 @@ def numpy_array_bomb(path: Path) -> Path:
 
 def many_tensors(path: Path, count: int = 100_000) -> Path:
     """A pickle that refers to stored data ever again."""
-    return with_pickle(path, b"\x80\x02" + b"K\x00Q0" * count + b"}.")
+    reference = stored(2)[:-1]
+    return with_pickle(path, b"\x80\x02" + reference + b"q\x000" + b"h\x00Q0" * count + b"}.")
 
 
 def bytearray_bomb(path: Path) -> Path:
@@ -119,3 +122,8 @@ def rewrite(
         for name, content in {**contents, **(replace or {})}.items():
             target.writestr(name, content)
     return path
+
+
+def good_pickle() -> bytes:
+    """The content of ``data.pkl`` for a dict of one tensor ``w``, in the same hand as the hostile ones."""
+    return state(word("w"), tensor(stored(2)))

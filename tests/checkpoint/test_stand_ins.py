@@ -104,3 +104,14 @@ def test_tensors_with_attributes_and_parameters_become_plain_tensors(tmp_path: P
     tree = load_torch_file(tmp_path / "a.pth")
     assert type(tree["a"]) is type(tree["b"]) is torch.Tensor
     assert not tree["b"].requires_grad
+
+
+def test_c22_nan_in_an_array_is_found(tmp_path: Path, refused) -> None:
+    torch.save({"w": np.array([1.0, np.nan], np.float32), "v": torch.ones(2)}, tmp_path / "a.pth")
+    refused(tmp_path / "a.pth", "NaN or infinite values in w")
+
+
+def test_c22_nan_in_a_file_of_the_other_byte_order_is_found(tmp_path: Path, attacks: ModuleType, refused) -> None:
+    torch.save({"w": torch.ones(1)}, tmp_path / "a.pth")
+    nan = {"a/byteorder": b"big", "a/data/0": b"\x7f\xc0\0\0"}  # read the other way round, a small finite number
+    refused(attacks.rewrite(tmp_path / "a.pth", (tmp_path / "a.pth").read_bytes(), replace=nan), "NaN or infinite")

@@ -13,6 +13,9 @@ from torch import nn
 import medtransfer as mt
 from medtransfer.errors import ModelError
 from medtransfer.model_zoo import ResNet, UNet
+from medtransfer.model_zoo.encoder import Encoder
+from medtransfer.model_zoo.names import MODEL_NAMES
+from tests.tiny_zoo import tiny_arguments
 
 TINY = {"base_channels": 4, "stem_channels": 4}
 DEPTHS = (10, 18, 34, 50, 101, 152, 200)
@@ -43,19 +46,28 @@ def rebuilt(network: nn.Module) -> nn.Module:
 
 
 def test_names_are_the_contracts_and_patterns_choose_among_them():
-    assert mt.list_models() == [f"{family}{depth}" for family in ("resnet", "resunet") for depth in DEPTHS]
+    assert mt.list_models()[:14] == [f"{family}{depth}" for family in ("resnet", "resunet") for depth in DEPTHS]
+    assert mt.list_models("resenc_*") == [
+        f"resenc_{kind}" for kind in ("encoder", "unet", "unet_m", "unet_l", "unet_xl")
+    ]
     assert mt.list_models("*18") == ["resnet18", "resunet18"]
     assert mt.list_models("vit*") == []
 
 
 @pytest.mark.parametrize("name", mt.list_models())
 def test_every_name_is_rebuilt_from_its_record_and_describes_itself(name):
-    network = mt.create_model(name, in_channels=3, num_classes=5, **TINY)
-    assert network.architecture["name"] == name
-    assert shapes(rebuilt(network)) == shapes(network)
+    network = mt.create_model(name, in_channels=3, num_classes=5, **tiny_arguments(name))
+    again = rebuilt(network)
+    # a name that stands for arguments of a family is written out in them
+    family, implied = MODEL_NAMES[name]
+    assert network.architecture["name"] == (name.removesuffix("_fcn") if "depth" in implied else family)
+    assert shapes(again) == shapes(network)
+    assert again.architecture == network.architecture
+    assert again.output_stride == network.output_stride
     assert (network.in_channels, network.num_classes, network.ndim) == (3, 5, 3)
-    assert network.task == ("segmentation" if name.startswith("resu") else "classification")
-    assert isinstance(network, UNet if name.startswith("resu") else ResNet)
+    segments = "unet" in name or "fcn" in name
+    assert network.task == ("segmentation" if segments else "classification")
+    assert isinstance(network, UNet if "unet" in name else Encoder)
     assert not any(
         hasattr(module, "init_weights") for module in network.modules() if "mmcv" not in type(module).__module__
     )

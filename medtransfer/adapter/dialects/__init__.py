@@ -7,21 +7,62 @@ saved segmenter loads into a classifier as readily as the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
 
-from .base import Dialect
-from .resnet import RESNET
-from .resunet import RESUNET
+from ...errors import UsageError
+from .base import Dialect, Written
+from .conv_unet import ConvUNetDialect
+from .flexible_unet import FlexibleUNetDialect
+from .genesis import GenesisDialect
+from .kinetics import KineticsDialect
+from .medicalnet import MedicalNetDialect
+from .mmpretrain import MMPretrainDialect
+from .monai_resnet import MonaiResNetDialect
+from .nnssl import NnsslDialect
+from .nnunet import NNUNetDialect
+from .ptimz import PtimzDialect
+from .resnet import ResNetDialect
+from .resunet import ResUNetDialect
+from .torchvision_resnet import TorchvisionResNetDialect
+from .torchvision_vgg import TorchvisionVGGDialect
+from .vgg import VGGDialect
 
-#: tried in this order; the first that recognises the keys is taken
-DIALECTS: tuple[Dialect, ...] = (RESUNET, RESNET)
+#: tried in this order; the first that recognises the weights is taken
+DIALECTS: tuple[Dialect, ...] = (
+    NnsslDialect(),
+    NNUNetDialect(),
+    GenesisDialect(),
+    PtimzDialect(),
+    MMPretrainDialect(),
+    FlexibleUNetDialect(),
+    MedicalNetDialect(),
+    KineticsDialect(),
+    MonaiResNetDialect(),
+    TorchvisionResNetDialect(),
+    TorchvisionVGGDialect(),
+    ResUNetDialect(),
+    VGGDialect(),
+    ConvUNetDialect(),
+    ResNetDialect(),
+)
 
 
-def detect(keys: Iterable[str]) -> Dialect | None:
-    """The dialect in which these keys (prefixes stripped) are written, or None.
+def detect(written: Written) -> Dialect | None:
+    """The dialect in which these weights are written, or None."""
+    return next((dialect for dialect in DIALECTS if dialect.recognises(written)), None)
 
-    >>> detect(["conv1.weight", "layer1.0.conv1.weight"]).name
+
+def dialect_named(name: str) -> Dialect:
+    """A dialect by its name.
+
+    Raises:
+        UsageError: there is none of this name; close names are given.
+
+    >>> dialect_named("resnet").name
     'resnet'
     """
-    keys = list(keys)
-    return next((dialect for dialect in DIALECTS if dialect.recognises(keys)), None)
+    names = {dialect.name: dialect for dialect in DIALECTS}
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or list(names)
+        raise UsageError(f"there is no source format {name!r}", hint=f"Use {', '.join(near)}")
+    return names[name]

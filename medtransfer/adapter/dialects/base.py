@@ -3,34 +3,111 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+from torch import Tensor
 
 #: where a tensor of the zoo belongs
-ENCODER = re.compile(r"(stem|conv1|[a-z]+1|act|maxpool|layer\d|encoder_\d+)\.")
+ENCODER = re.compile(r"(stem|conv1|[a-z]+1|act|maxpool|layer\d|stage\d+|encoder_\d+)\.")
 DECODER = re.compile(r"(decoder_\d+|input_skip|input_decoder)\.")
-HEAD = re.compile(r"(head_fc|final_layer|aux_layers)\.")
+HEAD = re.compile(r"(head_fc|head_hidden|head_conv|final_layer|aux_layers)\.")
 
 #: convolutions that see the input's channels
-INPUT_CONVS = ("conv1.weight", "stem.0.conv.weight", "input_skip.conv.weight")
+INPUT_CONVS = ("conv1.weight", "stem.0.conv.weight", "stage0.0.conv.weight", "input_skip.conv.weight")
 
 #: wrappers that training code puts in front of the keys; only whole leading components are stripped
-PREFIXES = ("module", "_orig_mod", "backbone", "encoder", "model", "network")
+PREFIXES = ("module", "_orig_mod", "backbone", "encoder", "model", "network", "net")
+_WRAPPED = re.compile(rf"(?:(?:{'|'.join(PREFIXES)})\.)*")
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """One way of naming tensors.
+class Written:
+    """Weights as a source wrote them: what a dialect is recognised by.
 
     Attributes:
-        name: As the report and ``inspect`` call it.
-        recognises: Whether keys are written in this dialect.
-        rename: Keys -> the zoo's names, for the keys that change.
+        tensors: The source's keys, wrapper prefixes stripped, -> tensors.
+        own_keys: Stripped key -> the source's own key.
+        metadata: The plain rest of the file, such as nnU-Net's ``init_args``.
+        wrapper: The key of the file under which the tensors stood, or None.
+    """
+
+    tensors: Mapping[str, Tensor]
+    own_keys: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    wrapper: str | None = None
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """The shape of a tensor, None if there is none of that key."""
+        return tuple(self.tensors[key].shape) if key in self.tensors else None
+
+    def has(self, pattern: str) -> bool:
+        """Whether a key matches the pattern from its start."""
+        return re.search(f"(?m)^(?:{pattern})", self._lines) is not None
+
+    @cached_property
+    def _lines(self) -> str:
+        # one search over all keys at once: tables of dialects ask many questions of networks with a thousand keys
+        return "\n".join(self.tensors)
+
+
+@dataclass(frozen=True)
+class Home:
+    """The network of the zoo in which a source's weights compute what they computed there.
+
+    Attributes:
+        name: The name for ``create_model``.
+        arguments: Its arguments, ``in_channels`` and ``num_classes`` included.
+        note: What the source's code does that the tensors cannot tell, such as MedicalNet's dilations.
+        complete: The network was built so, and not told from its tensors: other arguments have their defaults.
     """
 
     name: str
-    recognises: Callable[[list[str]], bool]
-    rename: Callable[[list[str]], Mapping[str, str]]
+    arguments: dict[str, Any]
+    note: str = ""
+    complete: bool = False
+
+
+class Dialect:
+    """One way of naming tensors; a subclass a source format.
+
+    All methods but :meth:`recognises` have a default: nothing to rename, nothing to change, no known home, no card.
+    """
+
+    #: as the report, ``inspect`` and the option that forces it call it
+    name: ClassVar[str]
+    #: one line for people
+    title: ClassVar[str]
+
+    def recognises(self, written: Written) -> bool:
+        """Whether these weights are written in this dialect."""
+        raise NotImplementedError
+
+    def can_read(self, written: Written) -> bool:
+        """Whether they make sense in it when it is asked for by name; wider than ``recognises`` for shared keys."""
+        return self.recognises(written)
+
+    def rename(self, written: Written) -> Mapping[str, str | None]:
+        """Stripped key -> the zoo's name, for the keys that change; None for a tensor that the network never reads."""
+        return {}
+
+    def convert(self, tensors: dict[str, Tensor]) -> dict[str, tuple[Tensor | None, str]]:
+        """Tensors (by the zoo's names) whose values must change to mean the same here.
+
+        Returns:
+            The zoo's name -> (new value, what was done); a None for a tensor that has become part of another.
+        """
+        return {}
+
+    def home(self, tensors: Mapping[str, Tensor], written: Written) -> Home | None:
+        """The network of the zoo that these weights (by the zoo's names) belong to, as far as it can be told."""
+        return None
+
+    def card(self, written: Written) -> dict[str, Any]:
+        """What the file says of its data: fields of a model card (input_channels, classes, spacing, ...)."""
+        return {}
 
 
 def part_of(name: str) -> str:
@@ -52,5 +129,12 @@ def strip_prefixes(keys: Iterable[str]) -> dict[str, str]:
     >>> strip_prefixes(["module.backbone.conv1.weight"])
     {'module.backbone.conv1.weight': 'conv1.weight'}
     """
-    pattern = re.compile(rf"(?:(?:{'|'.join(PREFIXES)})\.)+")
-    return {key: pattern.sub("", key, count=1) if pattern.match(key) else key for key in keys}
+    return {key: key[_WRAPPED.match(key).end() :] for key in keys}  # type: ignore[union-attr]
+
+
+def renamed_by(rules: Iterable[tuple[re.Pattern[str], str]], key: str) -> str:
+    """A key after the first of the rules (pattern, replacement) that matches its start; as it is if none does."""
+    for pattern, name in rules:
+        if pattern.match(key):
+            return pattern.sub(name, key, count=1)
+    return key

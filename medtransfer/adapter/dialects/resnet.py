@@ -1,21 +1,38 @@
-"""ResNet keys as torchvision, MedicalNet, MONAI, ptimz and this zoo write them."""
+"""ResNet keys as this zoo writes them, in 2-D or 3-D."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 
-from .base import Dialect
+from torch import Tensor
 
+from .base import Dialect, Home, Written
+from .resnet_shape import resnet_home
+
+#: the first convolution of any block
+BLOCKS = r"layer\d\.\d+\.conv1\.weight"
 #: names of the classification head elsewhere -> here
-_HEADS = {"fc.weight": "head_fc.weight", "fc.bias": "head_fc.bias"}
+HEADS = {"fc.weight": "head_fc.weight", "fc.bias": "head_fc.bias"}
 
 
-def _recognises(keys: list[str]) -> bool:
-    return any(re.match(r"layer\d\.\d+\.conv1\.weight", key) for key in keys)
+class ResNetDialect(Dialect):
+    """``conv1`` or ``stem.{0,1,2}``, ``layer{1..4}.{block}``, ``head_fc``."""
 
+    name = "resnet"
+    title = "ResNet of this zoo, or with its keys"
 
-def _rename(keys: list[str]) -> dict[str, str]:
-    return {key: _HEADS[key] for key in keys if key in _HEADS}
+    def recognises(self, written: Written) -> bool:
+        """By the first convolution of any block."""
+        return written.has(BLOCKS)
 
+    def can_read(self, written: Written) -> bool:
+        """Any ResNet."""
+        return written.has(BLOCKS)
 
-RESNET = Dialect("resnet", _recognises, _rename)
+    def rename(self, written: Written) -> Mapping[str, str | None]:
+        """Only the head may have another name."""
+        return {key: HEADS[key] for key in written.tensors if key in HEADS}
+
+    def home(self, tensors: Mapping[str, Tensor], written: Written) -> Home | None:
+        """A ResNet of the depth and widths that the tensors show."""
+        return resnet_home(tensors)

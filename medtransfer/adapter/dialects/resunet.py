@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from .base import Dialect
+from torch import Tensor
+
+from .base import Dialect, Home, Written, renamed_by
+from .resnet_shape import resnet_home
 
 #: key pattern -> the zoo's ResNet name; the first that matches is taken
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -21,26 +25,31 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
-def _recognises(keys: list[str]) -> bool:
-    return any(re.match(r"encoder_1\.1\.\d+\.conv1\.weight", key) for key in keys)
+class ResUNetDialect(Dialect):
+    """``encoder_0`` the stem, ``encoder_1`` pooling and the first stage, ``decoder_{i}``, ``final_layer``."""
+
+    name = "resunet"
+    title = "ResUNet of this zoo or of ptimz"
+
+    def recognises(self, written: Written) -> bool:
+        """By the first block of the second encoder module."""
+        return written.has(r"encoder_1\.1\.\d+\.conv1\.weight")
+
+    def rename(self, written: Written) -> Mapping[str, str | None]:
+        """The encoder under a ResNet's names; the decoder's are the zoo's."""
+        norm = _norm_name(written)
+        return {
+            key: renamed_by(_RULES, key).replace("{norm}", norm)
+            for key in written.tensors
+            if key.startswith("encoder_")
+        }
+
+    def home(self, tensors: Mapping[str, Tensor], written: Written) -> Home | None:
+        """A ResUNet of the depth and widths that the tensors show."""
+        return resnet_home(tensors)
 
 
-def _rename(keys: list[str]) -> dict[str, str]:
-    norm = _norm_name(keys)
-    return {key: _renamed(key).replace("{norm}", norm) for key in keys if key.startswith("encoder_")}
-
-
-def _renamed(key: str) -> str:
-    for pattern, name in _RULES:
-        if pattern.match(key):
-            return pattern.sub(name, key, count=1)
-    return key
-
-
-def _norm_name(keys: list[str]) -> str:
+def _norm_name(written: Written) -> str:
     """A plain stem's norm has only an index here; the blocks say what kind it is (bn, in, gn)."""
-    names = (re.match(r"encoder_1\.1\.0\.(?!conv)([a-z]+)1\.", key) for key in keys)
+    names = (re.match(r"encoder_1\.1\.0\.(?!conv)([a-z]+)1\.", key) for key in written.tensors)
     return next((name.group(1) for name in names if name), "bn")
-
-
-RESUNET = Dialect("resunet", _recognises, _rename)

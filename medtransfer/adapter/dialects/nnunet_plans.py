@@ -1,0 +1,199 @@
+"""What a file of nnU-Net says of its network and its data (``init_args``: the plans and the dataset's description)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+#: activations that the zoo has under the same name (the last part of ``torch.nn.LeakyReLU``)
+ACTIVATIONS = ("LeakyReLU", "ReLU", "ELU", "GELU", "SiLU")
+#: the reader that turns scans before training; all others take the axes as they are stored
+REORIENTING_READER = "NibabelIOWithReorient"
+
+
+@dataclass(frozen=True)
+class Plans:
+    """The parts of the plans that matter here; all empty for a file without them.
+
+    Attributes:
+        configuration: Such as that of ``3d_fullres``, what it inherits included.
+        network: Class name of the network, without its module.
+        architecture: Its arguments.
+        whole: The plans themselves.
+        dataset: ``dataset.json``.
+    """
+
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    network: str = ""
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    whole: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_plans(metadata: Mapping[str, Any]) -> Plans:
+    """The plans of a checkpoint, of the present style (``architecture``) or that of nnU-Net up to 2.4."""
+    given = mapping(metadata.get("init_args"))
+    whole = mapping(given.get("plans"))
+    configuration = _inherited(mapping(whole.get("configurations")), given.get("configuration"))
+    present = mapping(configuration.get("architecture"))
+    network = str(present.get("network_class_name", configuration.get("UNet_class_name", "")))
+    architecture = mapping(present.get("arch_kwargs")) if present else _older_architecture(configuration)
+    dataset = mapping(given.get("dataset_json"))
+    return Plans(configuration, network.rpartition(".")[2], architecture, whole, dataset)
+
+
+def layer_arguments(architecture: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Arguments of the zoo's network that no tensor tells, and what of the source it does not have, in words."""
+    found: dict[str, Any] = {}
+    notes: list[str] = []
+    activation = str(architecture.get("nonlin") or "").rpartition(".")[2]
+    options = {k: v for k, v in mapping(architecture.get("nonlin_kwargs")).items() if k != "inplace"}
+    if activation in ACTIVATIONS and (activation != "LeakyReLU" or options):
+        found["act_cfg"] = {"type": activation, **options}
+    elif activation and activation not in ACTIVATIONS:
+        notes.append(f"its activation {activation} is taken for LeakyReLU")
+    epsilon = mapping(architecture.get("norm_op_kwargs")).get("eps", 1e-5)
+    if epsilon != 1e-5 and "InstanceNorm" in str(architecture.get("norm_op")):
+        found["norm_cfg"] = {"type": "IN", "affine": True, "eps": epsilon}
+    if architecture.get("dropout_op"):
+        notes.append("it was trained with dropout, which is left away")
+    return found, notes
+
+
+def first_stride(architecture: Mapping[str, Any], ndim: int) -> int | list[int]:
+    """The stride of the first stage, which no tensor tells: 1, but for plans made by hand."""
+    strides = architecture.get("strides")
+    first = strides[0] if isinstance(strides, list | tuple) and strides else 1
+    if isinstance(first, list | tuple) and len(first) == ndim:
+        return int(first[0]) if len(set(first)) == 1 else [int(step) for step in first]
+    return first if isinstance(first, int) else 1
+
+
+def channel_names(dataset: Mapping[str, Any], count: int | None) -> list[str] | None:
+    """Names of the input channels in order, if there are as many as the network takes (a cascade takes more)."""
+    named = mapping(dataset.get("channel_names") or dataset.get("modality"))
+    try:
+        names = [str(named[key]) for key in sorted(named, key=int)]
+    except ValueError:
+        return None
+    return names if _are_names(names, count) else None
+
+
+def class_names(dataset: Mapping[str, Any], count: int | None) -> tuple[list[str] | None, str]:
+    """Names of the classes in order of their output channel, or why they cannot be told."""
+    labels = {str(k): v for k, v in mapping(dataset.get("labels")).items() if k != "ignore"}
+    if any(isinstance(value, list | tuple) and len(value) > 1 for value in labels.values()):
+        return None, "its classes are regions that overlap, one sigmoid each, which a card's classes are not"
+    values = {name: value[0] if isinstance(value, list | tuple) else value for name, value in labels.items()}
+    if not values or not all(isinstance(value, int) for value in values.values()):
+        return None, ""
+    names = sorted(values, key=lambda name: values[name])
+    return (names, "") if _are_names(names, count) else (None, "")
+
+
+def intensity(plans: Plans) -> tuple[dict[str, Any] | None, str]:
+    """The scheme of a card, or None and why it has none."""
+    schemes = [str(scheme) for scheme in sequence(plans.configuration.get("normalization_schemes"))]
+    masks = [bool(mask) for mask in sequence(plans.configuration.get("use_mask_for_norm"))]
+    if not schemes:
+        return None, ""
+    if set(schemes) == {"NoNormalization"}:
+        return {"scheme": "none"}, ""
+    if set(schemes) == {"ZScoreNormalization"}:
+        if len(set(masks)) > 1:
+            return None, "only some of its channels are normalised within the non-zero mask, a card's are all or none"
+        return {"scheme": "zscore", "nonzero": any(masks)}, ""
+    return None, f"a card has no such intensities: {_ct(plans) if 'CTNormalization' in schemes else ', '.join(schemes)}"
+
+
+def geometry(plans: Plans) -> tuple[dict[str, Any], str]:
+    """Fields ``patch_size``, ``spacing`` and ``orientation`` of a card, in the axis order of the network.
+
+    nnU-Net reads a scan as an array (k, j, i) of NIfTI's axes (i, j, k), permutes it by ``transpose_forward``, and
+    never turns it, unless by the one reader that does. Where the scans' orientation is not known, axes of different
+    spacing cannot be told, and the words say what is known.
+    """
+    patch = [int(size) for size in numbers(plans.configuration.get("patch_size"), 1, 100_000)]
+    spacing = numbers(plans.configuration.get("spacing"))
+    fields: dict[str, Any] = {"patch_size": patch} if len(patch) in (2, 3) else {}
+    order = [int(axis) for axis in numbers(plans.whole.get("transpose_forward", (0, 1, 2)), 0)]
+    if len(spacing) != 3 or sorted(order) != [0, 1, 2]:
+        return fields, "it segments slices, whose plane no card tells" if len(patch) == 2 else ""
+    # of scans whose axes (i, j, k) run to the right, anterior, superior
+    code = "".join("RAS"[2 - axis] for axis in order)
+    if plans.whole.get("image_reader_writer") == REORIENTING_READER:
+        return {**fields, "spacing": spacing, "orientation": code}, ""
+    sizes = " x ".join(f"{step:g}" for step in spacing)
+    note = (
+        f"it takes scans as they are stored, their last axis first: for scans stored as RAS give the card "
+        f"orientation={code!r} and spacing {sizes} mm"
+    )
+    return {**fields, **({"spacing": spacing} if len(set(spacing)) == 1 else {})}, note
+
+
+def _are_names(names: Sequence[str], count: int | None) -> bool:
+    """Whether a card can hold them: as many as there are channels or classes, told apart, and nothing like a path."""
+    plain = all(
+        name.isprintable() and len(name) <= 200 and "\\" not in name and name[1:2] != ":"
+        and not {part.strip() for part in name.split("/")} & {"", ".", ".."}
+        for name in names
+    )  # fmt: skip
+    return plain and len(set(names)) == len(names) == count
+
+
+def _ct(plans: Plans) -> str:
+    per_channel = mapping(plans.whole.get("foreground_intensity_properties_per_channel"))
+    known = mapping(per_channel.get("0"))
+    try:
+        low, high, mean, deviation = (
+            float(known[name]) for name in ("percentile_00_5", "percentile_99_5", "mean", "std")
+        )
+    except (KeyError, TypeError, ValueError):
+        return "CT is cut to its foreground's percentiles, then minus mean, over deviation"
+    return f"CT is cut to {low:g} .. {high:g} HU, then minus {mean:g}, over {deviation:g}"
+
+
+def _inherited(configurations: Mapping[str, Any], name: Any) -> dict[str, Any]:
+    """A configuration with what it inherits (``inherits_from``)."""
+    chain: list[Mapping[str, Any]] = []
+    seen: set[str] = set()
+    while isinstance(name, str) and name in configurations and name not in seen:
+        seen.add(name)
+        chain.append(mapping(configurations[name]))
+        name = chain[-1].get("inherits_from")
+    return {key: value for part in reversed(chain) for key, value in part.items()}
+
+
+def _older_architecture(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """As nnU-Net itself reads plans without an architecture: instance norm and LeakyReLU."""
+    if "UNet_class_name" not in configuration:
+        return {}
+    return {
+        "strides": configuration.get("pool_op_kernel_sizes"),
+        "kernel_sizes": configuration.get("conv_kernel_sizes"),
+        "norm_op": "torch.nn.InstanceNorm",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": "torch.nn.LeakyReLU",
+    }
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one: plans come from files."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def sequence(value: Any) -> Sequence[Any]:
+    """The value if it is a list or tuple, else an empty one."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def numbers(value: Any, least: float = 1e-3, most: float = 1000) -> list[float]:
+    """The value as numbers that are sizes, none if one of them is not.
+
+    >>> numbers([3, 0.5]), numbers([3, "x"]), numbers([3, float("nan")]), numbers(None)
+    ([3.0, 0.5], [], [], [])
+    """
+    given = sequence(value)
+    sizes = all(isinstance(item, int | float) and least <= item <= most for item in given)
+    return [float(item) for item in given] if sizes else []

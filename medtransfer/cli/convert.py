@@ -1,0 +1,41 @@
+"""``medtransfer convert``: a weight file of another project into a model folder."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from medtransfer.checkpoint.card import CARD_NAME
+
+from .outputs import refuse_foreign_folder, refuse_inside, refuse_unusable_folder
+from .parser import number_between
+from .results import Results
+
+USAGE = "SRC -o FOLDER [options]"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add = parser.add_argument
+    add("source", metavar="SRC", help="a weight file (.pth, .pt, .ckpt, .safetensors) or a model folder")
+    add("-o", "--output", metavar="FOLDER", required=True, help="the model folder to write")
+    add("--dialect", metavar="NAME", help="the source's naming, when it should not be told from the content")
+    add("--num-classes", metavar="N", type=number_between(1, 100_000, int),
+        help="classes of a new head, for weights that have none")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace the output")
+    add("--json", action="store_true", help="the report as one JSON document")
+
+
+def run(options: Namespace, results: Results) -> int:
+    """Build the network that computes what the file's did, fill it, save the folder, print the report."""
+    refuse_unusable_folder(Path(options.output).parent)
+    refuse_inside(options.output, options.source, "the source")
+    refuse_foreign_folder(options.output, CARD_NAME, options.overwrite)
+    from medtransfer.adapter.convert import convert
+
+    report = convert(options.source, options.output, options.dialect, options.overwrite, options.num_classes)
+    if options.json:
+        results.write_json({"output": options.output, **report.to_dict()})
+    else:
+        results.write(f"{report}\nwritten: {options.output}")
+    return 0

@@ -1,0 +1,28 @@
+"""``medtransfer diff``: how two weight files differ."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from .results import Results
+
+USAGE = "A B [--json]"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("a", metavar="A", help="a weight file or a model folder")
+    parser.add_argument("b", metavar="B", help="another; the exit code is 0 whether they differ or not")
+    parser.add_argument("--json", action="store_true", help="one JSON document, with all tensors and `identical`")
+
+
+def run(options: Namespace, results: Results) -> int:
+    """Show what is the same, what changed and by how much, and what only one has."""
+    from medtransfer.adapter.diff import diff
+
+    found = diff(options.a, options.b)
+    if options.json:
+        results.write_json(found.to_dict())
+    else:
+        results.write(str(found))
+    return 0
