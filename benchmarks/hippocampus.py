@@ -1,12 +1,13 @@
-"""Dice on unseen hippocampus cases: the shipped config beside MONAI's U-Net at the same budget.
+"""Dice on unseen hippocampus cases: the shipped config beside MONAI's U-Net and a tutorial's ResUNet, at one budget.
 
     python benchmarks/hippocampus.py --data PATH/Task04_Hippocampus --cases 8 32 --seeds 0 1
 
-Both networks see the same training cases, the same patches with the same augmentation in the same order (500 batches
+All networks see the same training cases, the same patches with the same augmentation in the same order (500 batches
 of 4), and the same optimiser (AdamW, one-cycle learning rate up to 2e-3, DiceCE, bfloat16). Nothing is chosen by the
-scored cases: the last weights count. The ResUNet goes the user's way (`train`, then `predict` on the files of 60 cases
-that were left out); MONAI's U-Net is trained by a plain loop. Dice is the mean over cases and both structures, on each
-scan's own grid. Rows are added to hippocampus.jsonl as they come; --table prints them all.
+scored cases: the last weights count. The ResUNets go the user's way (`train`, then `predict` on the files of 60 cases
+that were left out); MONAI's U-Net is trained by a plain loop. `tutorial` is the ptimz tutorial's plain ResUNet-18: deep
+stem, strided convolution for pooling, no skip connection at full resolution. Dice is the mean over cases and both
+structures, on each scan's own grid. Rows are added to hippocampus.jsonl as they come; --table prints them all.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from medtransfer.data.dataset import DecathlonDataset
 from medtransfer.data.sampler import CaseSampler
 from medtransfer.training.run import run
 
+#: the ptimz tutorial's network, as changes of the shipped config
+TUTORIAL = {"decoder_block": "bottleneck", "pool": "conv", "full_resolution_skip": 0, "aux_train": False}
 STEPS, BATCH, UNSEEN = 500, 4, 60
 PATCH = (48, 64, 48)
 RESULTS = Path(__file__).with_name("hippocampus.jsonl")
@@ -58,13 +61,18 @@ def main() -> None:
                 record(name, cases, seed, TRAINERS[name](options.data, split, seed))
 
 
-def train_resunet(data: str, split: dict[str, int], seed: int) -> dict[str, Any]:
+def train_tutorial(data: str, split: dict[str, int], seed: int) -> dict[str, Any]:
+    return train_resunet(data, split, seed, {f"model.network.{key}": value for key, value in TUTORIAL.items()})
+
+
+def train_resunet(data: str, split: dict[str, int], seed: int, network: dict[str, Any] | None = None) -> dict[str, Any]:
     """Train by the shipped config, then predict the left-out files with the model folder it leaves."""
     changes = {
         "data_root": data,
         "randomness.seed": seed,
         "train_cfg.val_interval": STEPS * BATCH // 200,  # once, at the end
         **{f"split.{key}": value for key, value in split.items()},
+        **(network or {}),
     }
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
@@ -148,7 +156,7 @@ def table() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-TRAINERS = {"resunet18": train_resunet, "monai_unet": train_monai_unet}
+TRAINERS = {"resunet18": train_resunet, "monai_unet": train_monai_unet, "tutorial": train_tutorial}
 
 if __name__ == "__main__":
     main()
