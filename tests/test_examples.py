@@ -40,6 +40,17 @@ def test_python_api(tmp_path: Path) -> None:
     assert lines[4] == "['scan.json', 'scan.nii.gz']"
 
 
+def test_move_weights(tmp_path: Path) -> None:
+    lines = run("move_weights.py", cwd=tmp_path).splitlines()
+    assert lines[1:] == [
+        "same answer: True",
+        "(1, 5, 32, 32, 32)",
+        "3 True",
+        "{'objectness': 1, 'box': 4, 'classes': 100} 105",
+        "121 tensors are equal bit for bit, 1 changed",
+    ]
+
+
 def test_one_scan_is_segmented(tmp_path: Path, make_scan: Callable[..., Path], segmenter: Path) -> None:
     scan = make_scan()
     out = run("predict_one_scan.py", segmenter, scan, "masks", cwd=tmp_path)

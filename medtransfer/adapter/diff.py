@@ -255,8 +255,10 @@ def _side(source: Source, weights: SourceWeights) -> Side:
 
 
 def _card_changes(ours: SourceWeights, theirs: SourceWeights) -> dict[str, list[Any]]:
-    """Fields that differ; the checksum is left out, since the tensors are compared themselves."""
+    """Fields that differ, where both have any; not the checksum, since the tensors are compared themselves."""
     one, other = _card(ours), _card(theirs)
+    if not one or not other:
+        return {}
     fields = [name for name in {**one, **other} if name != "sha256" and one.get(name) != other.get(name)]
     return {name: [one.get(name), other.get(name)] for name in fields}
 

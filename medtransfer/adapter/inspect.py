@@ -33,6 +33,7 @@ class Inspection:
         dtypes: Tensors of each dtype.
         keys: First and last keys.
         card: The model folder's card as plain data, or None.
+        facts: What a foreign file says of its data: channels, classes, spacing ... in a card's words.
         notes: What the reader noticed.
     """
 
@@ -49,6 +50,7 @@ class Inspection:
     dtypes: dict[str, int]
     keys: list[str]
     card: dict[str, Any] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class Inspection:
             "tensors": f"{self.tensors} ({dtypes}), {self.parameters:,} values",
             "keys": ", ".join(self.keys),
             **{f"card {name}": value for name, value in (self.card or {}).items()},
+            **{f"data {name}": value for name, value in self.facts.items()},
             **{f"note {i + 1}": note for i, note in enumerate(self.notes)},
         }
         width = max(map(len, rows))
@@ -104,5 +107,6 @@ def inspect(path: str | Path, dialect: str | None = None) -> Inspection:
         dtypes=dict(Counter(str(t.dtype).removeprefix("torch.") for t in weights.tensors.values())),
         keys=shown,
         card=msgspec.to_builtins(weights.card) if weights.card else None,
+        facts=dict(weights.facts),
         notes=[*weights.notes, *([home.note] if home and home.note else [])],
     )

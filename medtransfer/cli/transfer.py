@@ -119,9 +119,11 @@ def _plain(word: str) -> str | int | None:
 
 def _card(found: Inspection, in_channels: int, report: TransferReport) -> dict[str, Any]:
     """What stays true of the source's card, and where the weights came from."""
-    source = found.card or {}
+    from medtransfer.checkpoint.source import file_sha256
+
+    source = found.card or found.facts
     kept: dict[str, Any] = {name: source[name] for name in ("spacing", "orientation", "intensity") if name in source}
     if len(source.get("input_channels", ())) == in_channels:
         kept["input_channels"] = source["input_channels"]
     parent = {"source": Path(found.path).name, "format": report.source_format, "coverage": report.coverage}
-    return {**kept, "parent": {**parent, "sha256": source.get("sha256", "")}}
+    return {**kept, "parent": {**parent, "sha256": source.get("sha256") or file_sha256(Path(found.path))}}
