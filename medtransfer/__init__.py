@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .adapter.share import to_classifier, to_fcn, to_segmenter
     from .adapter.transfer import transfer
     from .checkpoint.card import ModelCard
+    from .finetune.freeze import freeze, unfreeze
+    from .finetune.groups import param_groups
+    from .finetune.lora import add_lora, merge_lora
+    from .finetune.select import collect_params
     from .inference.predictor import Predictor
     from .model_zoo.catalog import create_model
     from .model_zoo.names import list_models
@@ -54,6 +58,12 @@ _HOMES = {
     "to_acs": "adapter.inflate_module",
     "diff": "adapter.diff",
     "convert": "adapter.convert",
+    "collect_params": "finetune.select",
+    "freeze": "finetune.freeze",
+    "unfreeze": "finetune.freeze",
+    "param_groups": "finetune.groups",
+    "add_lora": "finetune.lora",
+    "merge_lora": "finetune.lora",
 }
 
 __all__ = [
@@ -63,17 +73,22 @@ __all__ = [
     "TransferReport",
     "__version__",
     "adapt_input_conv",
+    "add_lora",
+    "collect_params",
     "conv_to_fc",
     "convert",
     "create_model",
     "diff",
     "fc_to_conv",
+    "freeze",
     "inflate",
     "inflate_conv",
     "inspect",
     "list_models",
     "load",
     "merge_heads",
+    "merge_lora",
+    "param_groups",
     "remap_classes",
     "resize_kernel",
     "save",
@@ -83,6 +98,7 @@ __all__ = [
     "to_fcn",
     "to_segmenter",
     "transfer",
+    "unfreeze",
 ]
 
 

@@ -122,6 +122,8 @@ def _without_memory(architecture: Architecture) -> nn.Module:
 
 def _refuse_altered(state: Mapping[str, Tensor], architecture: Architecture) -> None:
     """A folder that is written must be one that can be loaded: layers exchanged by hand are not in the card."""
+    if any(".lora_" in key for key in state):
+        raise ModelError("the network has low-rank adapters, which no model folder holds", hint="Call merge_lora first")
     misfit = _misfit(state, _without_memory(architecture))
     if misfit:
         raise ModelError(

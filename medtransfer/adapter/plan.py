@@ -158,6 +158,8 @@ def _fit(
 ) -> tuple[Tensor, list[str]]:
     """The tensor after all that is needed and allowed to fit it to ``old``, and what was done, in order."""
     hows = [weights.changes[name]] if name in weights.changes else []
+    if tensor.shape == old.shape and name not in INPUT_CONVS and part_of(name) != "head":
+        return tensor, hows  # as most are
     steps: tuple[Callable[[Tensor], tuple[Tensor, str] | None], ...] = (
         lambda value: _kernel(name, value, old, target, choices),
         lambda value: _input(name, value, old, weights, choices),

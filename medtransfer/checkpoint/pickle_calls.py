@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from operator import mul
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,15 +13,24 @@ import torch
 from .tensor_checks import MAX_DIMENSIONS
 
 _LATIN = ("latin1", "latin-1", "iso-8859-1")
-STORAGE_BYTES: Mapping[str, int] = MappingProxyType(
+STORAGE_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {
-        **dict.fromkeys(("torch.ByteStorage", "torch.CharStorage", "torch.BoolStorage"), 1),
-        **dict.fromkeys(("torch.HalfStorage", "torch.BFloat16Storage", "torch.ShortStorage"), 2),
-        **dict.fromkeys(("torch.FloatStorage", "torch.IntStorage"), 4),
-        **dict.fromkeys(("torch.DoubleStorage", "torch.LongStorage", "torch.ComplexFloatStorage"), 8),
-        "torch.ComplexDoubleStorage": 16,
-        "torch.storage.UntypedStorage": 1,
+        "torch.FloatStorage": torch.float32,
+        "torch.DoubleStorage": torch.float64,
+        "torch.HalfStorage": torch.float16,
+        "torch.BFloat16Storage": torch.bfloat16,
+        "torch.ByteStorage": torch.uint8,
+        "torch.CharStorage": torch.int8,
+        "torch.ShortStorage": torch.int16,
+        "torch.IntStorage": torch.int32,
+        "torch.LongStorage": torch.int64,
+        "torch.BoolStorage": torch.bool,
+        "torch.ComplexFloatStorage": torch.complex64,
+        "torch.ComplexDoubleStorage": torch.complex128,
     }
+)
+STORAGE_BYTES: Mapping[str, int] = MappingProxyType(
+    {**{kind: dtype.itemsize for kind, dtype in STORAGE_DTYPES.items()}, "torch.storage.UntypedStorage": 1}
 )
 
 
@@ -28,33 +38,43 @@ class PickleFaultError(ValueError):
     """The pickle asks for something that no file of plain weights needs."""
 
 
-@dataclass(frozen=True)
-class Name:
+class Name(NamedTuple):
     """A global, named and not looked up."""
 
     text: str
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A reference to stored data; ``kind`` is the name of its type, such as ``torch.FloatStorage``."""
 
     nbytes: int
     itemsize: int
     kind: str
+    key: str = ""
 
 
 class Pack(NamedTuple):
-    """A tuple; ``weight`` counts what it holds, all the way down."""
+    """A tuple; ``weight`` counts what it holds, all the way down; ``exact`` as of a tensor."""
 
     items: list[Any]
     weight: int
     depth: int
+    exact: bool = True
+
+
+class TensorShadow(NamedTuple):
+    """A tensor: of what it is a view, and how; not ``exact`` if torch makes more of it, or may refuse it."""
+
+    stored: Stored
+    offset: int
+    size: list[int]
+    stride: list[int]
+    exact: bool
 
 
 _NO_REFERENCE = "its pickle refers to stored data in a way that torch does not"
-OTHER, TENSOR = object(), object()
-"""An object whose content does not matter here (a list, a dict, a result), and a tensor."""
+OTHER = object()
+"""An object of which nothing is known here."""
 
 
 def reference(identity: Any) -> dict[tuple[str, str], Stored]:
@@ -66,14 +86,18 @@ def reference(identity: Any) -> dict[tuple[str, str], Stored]:
     if len(items) not in (5, 6) or items[0] != "storage" or not isinstance(items[1], Name):
         raise PickleFaultError(_NO_REFERENCE)
     kind, key, count = items[1].text, items[2], items[4]
-    view: list[Any] = items[5].items if len(items) == 6 and isinstance(items[5], Pack) else ["", 0, 0]
-    if kind not in STORAGE_BYTES or [type(key), *map(type, view)] != [str, str, int, int] or not _is_count(count):
+    if kind not in STORAGE_BYTES or type(key) is not str or not _is_count(count):
         raise PickleFaultError(_NO_REFERENCE)
-    if not all(map(_is_count, view[1:])) or view[1] + view[2] > count:
-        raise PickleFaultError("truncated or damaged: a view claims more than is stored")
     size = STORAGE_BYTES[kind]
-    whole = {(key, ""): Stored(count * size, size, kind)}
-    return {**whole, (key, view[0]): Stored(view[2] * size, size, kind)} if view[0] else whole
+    whole = {(key, ""): Stored(count * size, size, kind, key)}
+    if len(items) == 5 or not isinstance(items[5], Pack):
+        return whole
+    view = items[5].items
+    if [*map(type, view)] != [str, int, int] or view[1] < 0 or view[2] < 0:
+        raise PickleFaultError(_NO_REFERENCE)
+    if view[1] + view[2] > count:
+        raise PickleFaultError("truncated or damaged: a view claims more than is stored")
+    return {**whole, (key, view[0]): Stored(view[2] * size, size, kind, key)} if view[0] else whole
 
 
 def call(function: Any, arguments: list[Any]) -> Any:
@@ -93,7 +117,10 @@ def _encode(arguments: list[Any]) -> Any:
     """Bytes are written as text and the codec that turns it back; other codecs can be slow, or import modules."""
     if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] not in _LATIN:
         raise PickleFaultError("its pickle asks for another codec than the one for bytes")
-    return OTHER
+    try:
+        return arguments[0].encode("latin1")
+    except UnicodeEncodeError:
+        return OTHER
 
 
 def _words(arguments: list[Any]) -> Any:
@@ -108,12 +135,31 @@ def _numpy_kind(arguments: list[Any]) -> Any:
 
 def _size(arguments: list[Any]) -> Any:
     """A torch.Size is a tuple, and counts as one."""
-    return arguments[0] if arguments and isinstance(arguments[0], Pack) else OTHER
+    if not arguments or not isinstance(arguments[0], Pack):
+        return OTHER
+    sizes = arguments[0].items
+    return arguments[0]._replace(
+        exact=len(arguments) == 1 and all(_is_count(size) and size < 1 << 63 for size in sizes)
+    )
+
+
+def _ordered_dict(arguments: list[Any]) -> Any:
+    return OTHER if arguments else OrderedDict()
 
 
 def _tensor(arguments: list[Any]) -> Any:
     _check_view(arguments, None)
-    return TENSOR
+    stored, offset, size, stride, *more = arguments
+    exact = len(more) == 2 and _is_usual(stored, *more)
+    return TensorShadow(stored, offset, size.items, stride.items, exact)
+
+
+def _is_usual(stored: Stored, requires_grad: Any, hooks: Any) -> bool:
+    """Nothing but numbers: no hooks, which are an empty dict, and a gradient only where torch allows one."""
+    dtype = STORAGE_DTYPES.get(stored.kind)
+    if dtype is None or type(hooks) is not OrderedDict or hooks:
+        return False
+    return requires_grad is False or (requires_grad is True and (dtype.is_floating_point or dtype.is_complex))
 
 
 def _untyped_tensor(arguments: list[Any]) -> Any:
@@ -122,7 +168,7 @@ def _untyped_tensor(arguments: list[Any]) -> Any:
     if not isinstance(dtype, torch.dtype):
         raise PickleFaultError("its pickle holds a tensor of no type")
     _check_view(arguments, dtype.itemsize)
-    return TENSOR
+    return TensorShadow(arguments[0], arguments[1], arguments[2].items, arguments[3].items, exact=False)
 
 
 def _check_view(arguments: list[Any], itemsize: int | None) -> None:
@@ -131,17 +177,22 @@ def _check_view(arguments: list[Any], itemsize: int | None) -> None:
     if not isinstance(stored, Stored) or not isinstance(size, Pack) or not isinstance(stride, Pack):
         raise PickleFaultError("its pickle builds a tensor from something else than stored data")
     numbers = [offset, *size.items, *stride.items]
-    if not all(map(_is_count, numbers)) or not len(size.items) == len(stride.items) <= MAX_DIMENSIONS:
+    if (
+        set(map(type, numbers)) != {int}
+        or min(numbers) < 0
+        or not len(size.items) == len(stride.items) <= MAX_DIMENSIONS
+    ):
         raise PickleFaultError("its pickle holds a tensor with an impossible shape")
-    last = offset + sum((count - 1) * step for count, step in zip(size.items, stride.items, strict=True))
+    last = offset + sum(map(mul, size.items, stride.items)) - sum(stride.items)
     if 0 not in size.items and (last + 1) * (itemsize or stored.itemsize) > stored.nbytes:
         raise PickleFaultError("truncated or damaged: a tensor claims more than is stored for it")
 
 
 def _parameter(arguments: list[Any]) -> Any:
-    if arguments[:1] != [TENSOR]:
+    if not arguments or not isinstance(arguments[0], TensorShadow):
         raise PickleFaultError("its pickle makes a parameter from something else than a tensor")
-    return TENSOR
+    tensor, *more = arguments
+    return tensor._replace(exact=tensor.exact and len(more) == 2 and _is_usual(tensor.stored, *more))
 
 
 def _typed(arguments: list[Any]) -> Any:
@@ -156,6 +207,7 @@ def _typed(arguments: list[Any]) -> Any:
 CALLS: Mapping[str, Callable[[list[Any]], Any]] = MappingProxyType(
     {
         "_codecs.encode": _encode,
+        "collections.OrderedDict": _ordered_dict,
         "numpy.dtype": _numpy_kind,
         "torch.Size": _size,
         "torch._utils._rebuild_tensor": _tensor,

@@ -9,12 +9,13 @@ Here the same operations run first on stand-ins for the objects, and each such c
 from __future__ import annotations
 
 import struct
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from mmap import mmap
 from types import MappingProxyType
 from typing import Any
 
-from .pickle_calls import OTHER, TENSOR, Name, Pack, PickleFaultError, Stored, call, reference, refuse_call
+from .pickle_calls import OTHER, Name, Pack, PickleFaultError, Stored, TensorShadow, call, reference, refuse_call
 
 MAX_PICKLE_BYTES = 64 << 20
 MAX_OPERATIONS = 3_000_000
@@ -25,6 +26,10 @@ MAX_TUPLE_DEPTH = 50
 MAX_MARKS = 1000
 MAX_INTEGER_BITS = 1024
 _UNSIGNED = struct.Struct("<I")
+_PLAIN_KEYS = {str, int}
+_MAX_KEY = 1 << 60
+"""Larger whole numbers can be chosen so that they all fall on one place of a dict, which takes squared time."""
+
 _NEWABLE = ("torch.Size", "torch.device")
 
 
@@ -32,7 +37,9 @@ class PickleMachine:
     """Runs one pickle that begins at ``at``; afterwards ``at`` is behind it.
 
     ``names`` are the globals in order, ``stored`` what is said of each storage by its key and view, ``references``
-    how often stored data is referred to.
+    how often stored data is referred to. What it leaves on the stack is the tree: lists, dicts and numbers as they
+    are, and shadows of tensors, tuples and globals. It is ``exact`` as long as torch's loader, given the same
+    operations, surely makes that tree and nothing else; whatever is unusual ends that.
     """
 
     def __init__(self, data: bytes | mmap, at: int, modern_name: Callable[[str, str], str]) -> None:
@@ -43,6 +50,7 @@ class PickleMachine:
         self.stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.exact = True
         self._modern_name = modern_name
 
     def run(self, max_references: int) -> None:
@@ -108,7 +116,7 @@ class PickleMachine:
     def pack(self, items: list[Any]) -> None:
         """Push a tuple."""
         weight, depth = 1 + len(items), 1
-        for item in items:
+        for item in items if Pack in map(type, items) else ():
             if type(item) is Pack:
                 weight, depth = weight + item.weight, max(depth, item.depth + 1)
         if weight > MAX_TUPLE or depth > MAX_TUPLE_DEPTH:
@@ -125,32 +133,57 @@ class PickleMachine:
     def refer(self) -> None:
         """BINPERSID: a reference to stored data; a storage is as it is referred to first."""
         self.references += 1
+        identity = self.stack.pop()
         found: Any = OTHER
-        for key, claim in reference(self.stack.pop()).items():
+        for key, claim in reference(identity).items():
             found = self.stored.setdefault(key, claim)
+            self.exact = self.exact and found == claim
+        self.exact = self.exact and len(identity.items) == 5 and type(identity.items[3]) is str
         self.stack.append(found)
 
     def call(self) -> None:
         """REDUCE: a function and its arguments."""
         arguments = self.pop_pack()
-        function = self.stack.pop()
-        self.stack.append(call(function, arguments))
+        result = call(self.stack.pop(), arguments)
+        self.exact = self.exact and getattr(result, "exact", result is not OTHER)
+        self.stack.append(result)
 
     def create(self) -> None:
         """NEWOBJ: a class and its arguments, made without its constructor; torch constructs parameters."""
         arguments = self.pop_pack()
         kind = self.stack.pop()
         name = kind.text if isinstance(kind, Name) else ""
-        if name == "torch.nn.parameter.Parameter" and arguments[:1] == [TENSOR]:
-            self.stack.append(TENSOR)
+        self.exact = False
+        if name == "torch.nn.parameter.Parameter" and arguments and isinstance(arguments[0], TensorShadow):
+            self.stack.append(arguments[0])
             return
         self.stack.append(OTHER if name in _NEWABLE or not name.startswith("torch.") else refuse_call(name))
 
     def build(self) -> None:
-        """BUILD: give an object its state."""
-        self.stack.pop()
-        if self.stack[-1] is TENSOR:
+        """BUILD: give an object its state; a state dict has one, the versions of its modules."""
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, TensorShadow):
             raise PickleFaultError("its pickle changes a tensor after it is built, as torch < 0.4 did")
+        is_state_dict = type(target) is OrderedDict and type(state) is dict and list(state) == ["_metadata"]
+        self.exact = self.exact and is_state_dict
+
+    def extend(self, items: list[Any]) -> None:
+        """APPEND, APPENDS: to the list on top of the stack."""
+        if self.stack and type(self.stack[-1]) is list:
+            self.stack[-1].extend(items)
+        else:
+            self.exact = False
+
+    def fill(self, items: list[Any]) -> None:
+        """SETITEM, SETITEMS: keys and values, in turn, for the dict on top of the stack."""
+        target = self.stack[-1] if self.stack else None
+        keys = items[::2]
+        is_usual = type(target) in (dict, OrderedDict) and len(items) % 2 == 0 and set(map(type, keys)) <= _PLAIN_KEYS
+        if target is not None and is_usual and all(type(key) is str or abs(key) < _MAX_KEY for key in keys):
+            target.update(zip(keys, items[1::2], strict=True))
+        else:
+            self.exact = False
 
 
 def _integer(machine: PickleMachine) -> None:
@@ -169,11 +202,24 @@ def _push(value: Any) -> Callable[[PickleMachine], None]:
     return lambda machine: machine.stack.append(value)
 
 
-def _drop(count: int) -> Callable[[PickleMachine], None]:
-    def drop(machine: PickleMachine) -> None:
-        del machine.stack[len(machine.stack) - count :]
+def _push_unknown(machine: PickleMachine) -> None:
+    machine.exact = False
+    machine.stack.append(OTHER)
 
-    return drop
+
+def _top(machine: PickleMachine, count: int) -> list[Any]:
+    """Take that many off the stack; if there are fewer, torch's loader will say so."""
+    stack = machine.stack
+    items = stack[-count:]
+    del stack[-count:]
+    machine.exact = machine.exact and len(items) == count
+    return items
+
+
+def _drop(machine: PickleMachine) -> None:
+    """POP, which torch does not write."""
+    _top(machine, 1)
+    machine.exact = False
 
 
 def _pack_top(count: int) -> Callable[[PickleMachine], None]:
@@ -198,11 +244,21 @@ def _put_far(machine: PickleMachine) -> None:
 
 
 def _text(machine: PickleMachine) -> None:
-    machine.stack.append(machine.take(machine.unsigned(4)).decode("utf-8", "surrogatepass"))
+    begin = machine.at + 4
+    machine.at = end = begin + _UNSIGNED.unpack_from(machine.data, machine.at)[0]
+    if end > machine.end:
+        raise IndexError("the pickle ends early")
+    machine.stack.append(machine.data[begin:end].decode("utf-8", "surrogatepass"))
 
 
 def _python_2_text(machine: PickleMachine) -> None:
+    machine.exact = False
     machine.stack.append(machine.take(machine.byte()).decode("latin1"))
+
+
+def _short(machine: PickleMachine) -> None:
+    machine.at = at = machine.at + 2
+    machine.stack.append(machine.data[at - 2] | machine.data[at - 1] << 8)
 
 
 OPERATIONS: Mapping[int, Callable[[PickleMachine], object]] = MappingProxyType(
@@ -212,10 +268,10 @@ OPERATIONS: Mapping[int, Callable[[PickleMachine], object]] = MappingProxyType(
         0x81: PickleMachine.create,
         ord("R"): PickleMachine.call,
         ord("b"): PickleMachine.build,
-        ord("a"): _drop(1),
-        ord("e"): PickleMachine.since_mark,
-        ord("s"): _drop(2),
-        ord("u"): PickleMachine.since_mark,
+        ord("a"): lambda machine: machine.extend(_top(machine, 1)),
+        ord("e"): lambda machine: machine.extend(machine.since_mark()),
+        ord("s"): lambda machine: machine.fill(_top(machine, 2)),
+        ord("u"): lambda machine: machine.fill(machine.since_mark()),
         ord("("): PickleMachine.mark,
         ord("t"): lambda machine: machine.pack(machine.since_mark()),
         0x85: _pack_top(1),
@@ -225,12 +281,12 @@ OPERATIONS: Mapping[int, Callable[[PickleMachine], object]] = MappingProxyType(
         0x88: _push(True),
         0x89: _push(False),
         ord(")"): lambda machine: machine.pack([]),
-        ord("]"): _push(OTHER),
-        ord("}"): _push(OTHER),
-        0x8F: _push(OTHER),
+        ord("]"): lambda machine: machine.stack.append([]),
+        ord("}"): lambda machine: machine.stack.append({}),
+        0x8F: _push_unknown,
         ord("J"): lambda machine: machine.stack.append(struct.unpack("<i", machine.take(4))[0]),
         ord("K"): lambda machine: machine.stack.append(machine.byte()),
-        ord("M"): lambda machine: machine.stack.append(machine.unsigned(2)),
+        ord("M"): _short,
         ord("G"): lambda machine: machine.stack.append(struct.unpack(">d", machine.take(8))[0]),
         ord("X"): _text,
         ord("U"): _python_2_text,
@@ -240,7 +296,7 @@ OPERATIONS: Mapping[int, Callable[[PickleMachine], object]] = MappingProxyType(
         ord("q"): _put,
         ord("r"): _put_far,
         0x8A: _integer,
-        ord("0"): _drop(1),
+        ord("0"): _drop,
     }
 )
 """What torch's safe loader knows, by code, and POP (which it does not know, and refuses)."""

@@ -14,10 +14,11 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from mmap import mmap
+from typing import Any
 
 import torch
 
-from .pickle_calls import PickleFaultError, Stored
+from .pickle_calls import STORAGE_DTYPES, PickleFaultError, Stored
 from .pickle_machine import PickleMachine
 from .tensor_checks import MAX_TENSORS
 
@@ -54,6 +55,19 @@ PLAIN_GLOBALS = frozenset(
 )
 """What a file of dense tensors, numbers, words and containers needs: a part of what torch's safe loader allows."""
 
+_SHADOWED = frozenset(
+    {
+        "_codecs.encode",
+        "collections.OrderedDict",
+        "torch.Size",
+        "torch._utils._rebuild_parameter",
+        "torch._utils._rebuild_tensor_v2",
+        *STORAGE_DTYPES,
+        *map(str, STORAGE_DTYPES.values()),
+    }
+)
+"""The globals of which it is known what torch makes of them: those of state dicts and training states."""
+
 
 @dataclass(frozen=True)
 class PickleScan:
@@ -66,6 +80,7 @@ class PickleScan:
         protocol: The pickle protocol.
         fault: What no file of plain weights does, or None.
         end: Where the pickle ends.
+        tree: What it leaves, with shadows for tensors and tuples; None where torch's loader may make something else.
     """
 
     globals: tuple[str, ...]
@@ -74,6 +89,7 @@ class PickleScan:
     protocol: int
     fault: str | None
     end: int
+    tree: Any = None
 
     @property
     def claimed(self) -> int:
@@ -105,7 +121,9 @@ def scan_pickle(data: bytes | mmap, begin: int = 0) -> PickleScan:
         raise ValueError(f"no pickle: {error}") from error
     names = dict.fromkeys([*machine.names, *(_names_anywhere(data, begin) if fault else ())])
     stored = {key: claim for (key, view), claim in machine.stored.items() if not view}
-    return PickleScan(tuple(names), machine.references, stored, machine.protocol, fault, machine.at)
+    is_exact = machine.exact and not fault and machine.stack and _SHADOWED.issuperset(names)
+    tree = machine.stack[-1] if is_exact else None
+    return PickleScan(tuple(names), machine.references, stored, machine.protocol, fault, machine.at, tree)
 
 
 def _names_anywhere(data: bytes | mmap, begin: int) -> Iterator[str]:

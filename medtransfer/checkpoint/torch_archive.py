@@ -9,10 +9,12 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from pathlib import Path
+from typing import IO, NamedTuple, cast
 
+import torch
 from isal import isal_zlib
+from torch import UntypedStorage
 
 from ..errors import CheckpointError
 from .pickle_machine import MAX_PICKLE_BYTES
@@ -26,16 +28,21 @@ _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")
 _END_64_BYTES = 56
 _CHUNK = 1 << 20
+_SMALL = 16
 _DAMAGED_HINT = "Download or copy it again"
 
 
 class Archive(NamedTuple):
-    """An archive whose shape is sound: the bytes of ``data.pkl``, and the entries by name below the top folder."""
+    """An archive whose shape is sound: the bytes of ``data.pkl``, and the entries by name below the top folder.
+
+    It is ``usual`` if it says no more of itself than torch has written since 1.6: version 3, little-endian.
+    """
 
     pickle: bytes
     members: dict[str, zipfile.ZipInfo]
     has_sums: bool
     is_little_endian: bool
+    is_usual: bool
 
 
 def read_archive(path: Path) -> Archive:
@@ -55,45 +62,67 @@ def read_archive(path: Path) -> Archive:
         _refuse_overlap([_content_range(data, member) for member in members])
         has_sums = any(member.CRC for member in members)
         pickle = next(member for member in members if member.filename == name)
-        if has_sums and _checked(data, pickle, None)[0] != pickle.CRC:
-            raise _differs(path, pickle)
         begin, end = _content_range(data, pickle)
+        if has_sums and _checked(data, (begin, end, None))[0] != pickle.CRC:
+            raise _differs(path, pickle)
         named = {_short(member): member for member in members}
-        return Archive(data[begin:end], named, has_sums, _is_little_endian(data, named.get("byteorder")))
+        order, version = (_content(data, named.get(name)) for name in ("byteorder", "version"))
+        is_usual = order == (b"little" if "byteorder" in named else b"") and version == b"3\n"
+        return Archive(data[begin:end], named, has_sums, order in (b"", b"little"), is_usual)
+
+
+class Checks(NamedTuple):
+    """Of an archive that is mapped: its bytes, where each entry's stand, and the checks that are under way.
+
+    ``all_finite`` waits for their end, and says whether all numbers are finite, False if that is not sure; it raises
+    a CheckpointError if a checksum differs.
+    """
+
+    mapped: UntypedStorage
+    ranges: dict[str, tuple[int, int]]
+    all_finite: Callable[[], bool]
 
 
 @contextmanager
-def checking(path: Path, archive: Archive, kinds: Mapping[str, str]) -> Iterator[Callable[[], bool]]:
+def checking(path: Path, archive: Archive, kinds: Mapping[str, str]) -> Iterator[Checks]:
     """Compare each entry with its checksum, in threads, while the block's own work goes on.
 
     Args:
         path: The file.
         archive: What :func:`read_archive` gave for it.
         kinds: Name of an entry -> the type of the numbers in it, such as ``torch.FloatStorage``.
-
-    Yields:
-        A function that waits for the end, and says whether all the numbers are finite; False if that is not sure.
-        It raises a CheckpointError if a checksum differs.
     """
     members = list(archive.members.values())
 
-    def result() -> bool:
+    def all_finite() -> bool:
         found = background.results()
         for member, (checksum, _) in zip(members, found, strict=True):
             if archive.has_sums and checksum != member.CRC:
                 raise _differs(path, member)
         return all(finite for _, finite in found)
 
-    with _damage_told(path), _mapped(path) as (_, data):
-        check = partial(_checked_kind, data, kinds)
-        with Background(check, members, [member.file_size for member in members]) as background:
-            yield result
+    with _damage_told(path):
+        mapped = _mapped_storage(path)
+        data = torch.empty(0, dtype=torch.uint8, device="cpu").set_(mapped).numpy().data
+        ranges = {name: _content_range(data, member) for name, member in archive.members.items()}
+        entries = [(*ranges[name], kinds.get(name)) for name in ranges]
+        with Background(partial(_checked, data), entries, [member.file_size for member in members]) as background:
+            yield Checks(mapped, ranges, all_finite)
 
 
 @contextmanager
 def _mapped(path: Path) -> Iterator[tuple[IO[bytes], mmap.mmap]]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield file, data
+
+
+def _mapped_storage(path: Path) -> UntypedStorage:
+    """The file in memory as tensors can use it: what is written there goes into copies, never into the file."""
+    try:
+        return cast(UntypedStorage, UntypedStorage.from_file(str(path), False, path.stat().st_size))
+    except RuntimeError as error:
+        reason = f"truncated or damaged ({shown(str(error).partition(chr(10))[0], 160)})"
+        raise CheckpointError(reason, path=path, hint=_DAMAGED_HINT) from error
 
 
 @contextmanager
@@ -129,7 +158,7 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], size: int) -> str
     names = [member.filename for member in members]
     if len(members) > MAX_TENSORS + 16:
         raise CheckpointError(f"holds {len(members)} entries, more than {MAX_TENSORS} tensors", path=path)
-    unsafe = [name for name in names if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts]
+    unsafe = [name for name in names if name.startswith("/") or "\\" in name or ".." in name.split("/")]
     if unsafe:
         raise CheckpointError(f"not a checkpoint: the archive names {shown(unsafe[0])!r}, outside itself", path=path)
     top = names[0].partition("/")[0] if names else ""
@@ -168,13 +197,9 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
         raise CheckpointError("truncated or damaged (entries of the archive overlap)", path=path, hint=_DAMAGED_HINT)
 
 
-def _checked_kind(data: mmap.mmap, kinds: Mapping[str, str], member: zipfile.ZipInfo) -> tuple[int, bool]:
-    return _checked(data, member, kinds.get(_short(member)))
-
-
-def _checked(data: mmap.mmap, member: zipfile.ZipInfo, kind: str | None) -> tuple[int, bool]:
+def _checked(data: mmap.mmap | memoryview, entry: tuple[int, int, str | None]) -> tuple[int, bool]:
     """The checksum of an entry, and whether its numbers are finite: in one pass, while they are in the cache."""
-    begin, end = _content_range(data, member)
+    begin, end, kind = entry
     is_finite = always if kind is None else FINITE.get(kind, never)
     checksum, finite = 0, True
     with memoryview(data) as whole:
@@ -185,10 +210,10 @@ def _checked(data: mmap.mmap, member: zipfile.ZipInfo, kind: str | None) -> tupl
     return checksum, finite
 
 
-def _is_little_endian(data: mmap.mmap, member: zipfile.ZipInfo | None) -> bool:
-    """As all files but those of a few servers are."""
+def _content(data: mmap.mmap, member: zipfile.ZipInfo | None) -> bytes:
+    """Of a small entry; nothing, if there is none."""
     begin, end = (0, 0) if member is None else _content_range(data, member)
-    return data[begin:end] in (b"", b"little")
+    return data[begin : min(end, begin + _SMALL)]
 
 
 def _differs(path: Path, member: zipfile.ZipInfo) -> CheckpointError:
@@ -206,7 +231,7 @@ def _refuse_overlap(ranges: list[tuple[int, int]]) -> None:
         raise ValueError("entries of the archive overlap")
 
 
-def _content_range(data: mmap.mmap, member: zipfile.ZipInfo) -> tuple[int, int]:
+def _content_range(data: mmap.mmap | memoryview, member: zipfile.ZipInfo) -> tuple[int, int]:
     """Where the bytes of a member begin and end, as its local header says (torch reads that header too)."""
     start = member.header_offset
     header = _LOCAL_HEADER.unpack_from(data, start)

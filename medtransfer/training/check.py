@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import SequenceMatcher
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -17,11 +19,17 @@ from torch.utils.data import DataLoader
 from ..data.preprocessing import read_preprocessing
 from ..data.splits import read_split
 from ..errors import ConfigError
+from ..finetune.plan import read_finetune
+from ..version import __version__
 from . import registry
 from .config import SECTION_KEYS, did_you_mean
 
 # words of a config that are not mmengine's
-OWN_KEYS = ("transfer", "data_root", "split", "preprocessing", "patch_size", "best_metric", "description", "license")
+OWN_KEYS = (
+    *("transfer", "finetune", "data_root", "split", "preprocessing", "patch_size"),
+    *("best_metric", "description", "license", "medtransfer_version"),
+)
+PATH_KEYS = ("data_root", "source")
 MMENGINE_KEYS = (
     *(name for name in inspect.signature(Runner.__init__).parameters if name not in ("self", "cfg")),
     *("model_wrapper_cfg", "sync_bn", "find_unused_parameters", "activation_checkpointing", "compile"),
@@ -44,6 +52,7 @@ def check_config(cfg: Config) -> None:
     """
     try:
         _check_top_level(cfg)
+        _check_paths(cfg._cfg_dict, "")
         _check_sections(cfg)
         for trail, part, home in _typed_parts(cfg):
             check_part(trail, part, home)
@@ -51,6 +60,23 @@ def check_config(cfg: Config) -> None:
             _check_number(trail, value, test, wanted)
     except ConfigError as error:
         raise _with_path(error, cfg) from error
+
+
+@contextmanager
+def told_version(cfg: Config) -> Iterator[None]:
+    """Let a refusal of a config say that it was written for another version; the config is then marked with this one.
+
+    Raises:
+        ConfigError: as it came, with both versions.
+    """
+    written, cfg.medtransfer_version = cfg.get("medtransfer_version"), __version__
+    try:
+        yield
+    except ConfigError as error:
+        if written in (None, __version__):
+            raise
+        reason = f"{error.reason} (the config was written for medtransfer {written}, this is {__version__})"
+        raise ConfigError(reason, path=error.path, hint=error.hint) from error
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -88,6 +114,20 @@ def _check_top_level(cfg: Config) -> None:
         raise ConfigError("validation is asked for, but val_dataloader or val_evaluator is missing", hint=hint)
 
 
+def _check_paths(part: Mapping[str, Any], trail: str) -> None:
+    """Refuse an absolute path whose very folder is not there: most likely it is of another machine."""
+    for key, value in part.items():
+        if isinstance(value, Mapping):
+            _check_paths(value, f"{trail}{key}.")
+        elif key in PATH_KEYS and isinstance(value, str) and _is_elsewhere(Path(value)):
+            hint = f"Set it for this machine, as in --cfg-options {trail}{key}=PATH"
+            raise ConfigError(f"{trail}{key} is {value!r}, and this machine has no such path", hint=hint)
+
+
+def _is_elsewhere(path: Path) -> bool:
+    return path.is_absolute() and not path.exists() and not path.parent.exists()
+
+
 def _is_close(key: str) -> bool:
     plain = key.lower().replace("_", "")
     return any(SequenceMatcher(None, plain, known.replace("_", "")).ratio() >= 0.8 for known in KNOWN_KEYS)
@@ -102,6 +142,7 @@ def _check_sections(cfg: Config) -> None:
         raise ConfigError("transfer.source is missing", hint="Name a weight file or a model folder")
     for loader in ("train_dataloader", "val_dataloader"):
         _check_words(loader, cfg.get(loader) or {}, LOADER_KEYS)
+    read_finetune(cfg.get("finetune"))
     read_split(cfg.get("split"))
     read_preprocessing(cfg.get("preprocessing"))
 

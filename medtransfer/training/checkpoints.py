@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from ..checkpoint.torch_file import load_torch_file
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ResourceError
 from ..files import atomic_file
 
 NAME = re.compile(r"(?:epoch|iter)_(\d+)\.pth")
 LAST = "last_checkpoint"
+_BLOCK = 2**24
 _REMOTE = (r"\w[\w+.-]*:",)  # any scheme, as in https://, torchvision://, open-mmlab://, s3://
 
 
@@ -28,17 +30,25 @@ class AtomicBackend(LocalBackend):
     """mmengine's local files, where a write that fails leaves the older file as it was."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes; the file appears whole or not at all.
+        """Write bytes and read them back; the file appears whole or not at all.
 
         Raises:
-            ResourceError: the disk is full or the folder cannot be written.
+            ResourceError: the disk is full, or the folder cannot be written.
         """
         with atomic_file(filepath, overwrite=True) as part:
             part.write_bytes(obj)
+            if not _reads_back(part, memoryview(obj)):
+                raise ResourceError("does not read back as it was written", path=filepath, hint="Check the disk")
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         """Write text, in the same way."""
         self.put(obj.encode(encoding), filepath)
+
+
+def _reads_back(path: Path, written: memoryview) -> bool:
+    with path.open("rb") as file:
+        blocks = (written[start : start + _BLOCK] for start in range(0, len(written), _BLOCK))
+        return all(file.read(_BLOCK) == block for block in blocks) and not file.read(1)
 
 
 def install() -> None:
@@ -57,6 +67,18 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     return load_torch_file(filename)
 
 
+def tidy(work_dir: str | Path) -> None:
+    """Clear away what a run that was killed amid writing left behind; ``best`` is put back if its swap was cut."""
+    work_dir = Path(work_dir)
+    old, best = work_dir / "best.old", work_dir / "best"
+    if old.is_dir() and not best.exists():
+        old.rename(best)
+    for folder in (old, work_dir / "best.part"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for part in (*work_dir.glob("*.part.*"), *work_dir.glob("*.part")):
+        part.unlink(missing_ok=True)
+
+
 def find_resumable(work_dir: str | Path) -> tuple[Path, list[str]]:
     """The newest checkpoint of a training folder that can be read.
 
@@ -64,29 +86,42 @@ def find_resumable(work_dir: str | Path) -> tuple[Path, list[str]]:
     file when a run was killed between the two.
 
     Returns:
-        The file, and a note for each newer file that was damaged.
+        The file, and a note for each newer file that was damaged, with what is lost by it.
 
     Raises:
         CheckpointError: there is none.
     """
     work_dir = Path(work_dir)
-    notes: list[str] = []
-    numbered = {path: int(match[1]) for path in work_dir.glob("*.pth") if (match := NAME.fullmatch(path.name))}
-    for path in sorted(numbered, key=lambda path: -numbered[path]):
-        fault = _fault(path)
-        if fault is None:
-            return path, notes
-        notes.append(f"{path.name} cannot be resumed ({fault})")
-    reason = "; ".join(notes) or "there is no epoch_*.pth or iter_*.pth to resume"
-    raise CheckpointError(reason, path=work_dir, hint="Name the checkpoint, or train anew without --resume")
+    found, notes = [], []
+    for kind in ("epoch", "iter"):
+        position, path, faults = _newest(work_dir, kind)
+        notes += faults
+        if path is not None:
+            found.append((position, path))
+    if not found:
+        reason = "; ".join(notes) or "there is no epoch_*.pth or iter_*.pth to resume"
+        raise CheckpointError(reason, path=work_dir, hint="Name the checkpoint, or train anew without --resume")
+    return max(found)[1], notes
 
 
-def _fault(path: Path) -> str | None:
-    try:
-        check_resumable(path)
-    except CheckpointError as error:
-        return error.reason
-    return None
+def _newest(work_dir: Path, kind: str) -> tuple[tuple[int, int], Path | None, list[str]]:
+    """The newest sound file of a kind with its place in the run (steps, epochs), and notes on newer ones."""
+    numbered = {int(match[1]): path for path in work_dir.glob(f"{kind}_*.pth") if (match := NAME.fullmatch(path.name))}
+    faults: dict[int, str] = {}
+    for number in sorted(numbered, reverse=True):
+        try:
+            meta = check_resumable(numbered[number])["meta"]
+        except CheckpointError as error:
+            faults[number] = error.reason
+            continue
+        words = {"epoch": "epoch", "iter": "step"}[kind]
+        notes = [
+            f"{numbered[bad].name} cannot be resumed ({fault}); {numbered[number].name} lacks its last "
+            f"{bad - number} {words}{'s' * (bad - number > 1)}"
+            for bad, fault in faults.items()
+        ]
+        return (int(meta.get("iter", 0)), int(meta.get("epoch", 0))), numbered[number], notes
+    return (-1, -1), None, [f"{numbered[bad].name} cannot be resumed ({fault})" for bad, fault in faults.items()]
 
 
 def check_resumable(path: str | Path) -> Mapping[str, Any]:
@@ -101,7 +136,24 @@ def check_resumable(path: str | Path) -> Mapping[str, Any]:
     if missing:
         hint = "Weights alone are taken over by transfer=dict(source=...)"
         raise CheckpointError(f"is no training checkpoint: {', '.join(missing)} missing", path=path, hint=hint)
+    wrong = not_finite(checkpoint["state_dict"])
+    if wrong:
+        reason = f"{len(wrong)} of its tensors hold NaN or infinity, {wrong[0]} among them"
+        raise CheckpointError(reason, path=path, hint="Resume from an older checkpoint")
     return checkpoint
+
+
+def not_finite(weights: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors that hold a NaN or an infinity.
+
+    >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")]), "c": torch.arange(3)})
+    ['b']
+    """
+    return [
+        name
+        for name, value in weights.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all())
+    ]
 
 
 def as_plain(value: Any) -> Any:

@@ -213,6 +213,10 @@ def _check_last(parent: Any, word: str, key: str) -> None:
             raise ConfigError(f"--cfg-options {key}: there is no such key", hint=did_you_mean(word, known))
 
 
+_LOADER = (
+    *("batch_size", "num_workers", "dataset", "sampler", "drop_last"),
+    *("timeout", "persistent_workers", "prefetch_factor", "pin_memory"),
+)
 SECTION_KEYS: dict[str, tuple[str, ...]] = {
     "split": ("train", "val", "seed", "folds", "fold"),
     "preprocessing": ("orientation", "spacing", "intensity"),
@@ -227,7 +231,13 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
         "inflation_axis",
         "kernels",
     ),
+    "finetune": (
+        *("policy", "share", "every", "rank", "alpha", "pattern", "freeze"),
+        *("layer_decay", "head_lr_mult", "no_decay_norms", "l2sp", "ema"),
+    ),
     "train_cfg": ("type", "by_epoch", "max_epochs", "max_iters", "val_begin", "val_interval", "dynamic_intervals"),
+    "train_dataloader": _LOADER,
+    "val_dataloader": _LOADER,
     "randomness": ("seed", "diff_rank_seed", "deterministic"),
 }
 

@@ -1,4 +1,4 @@
-"""What happens beside the training steps: safe checkpoints, a stop at NaN, the best model, a progress bar, a report."""
+"""What happens beside the training steps: a stop at NaN, the best model, a progress bar, a report."""
 
 from __future__ import annotations
 
@@ -12,135 +12,22 @@ from typing import Any, cast
 import msgspec
 import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from ..adapter.persist import save
-from ..errors import CheckpointError, ConfigError, MedTransferError
+from ..errors import ConfigError, MedTransferError
 from ..files import atomic_file
+from ..finetune.lora import merged
 from ..reporting.curves import curves_png
-from .checkpoints import LAST, as_history, as_plain, random_states, restore_random_states
+from .checkpoint_hooks import plain_model
+from .checkpoints import not_finite
 from .registry import HOOKS
 
 Metrics = Mapping[str, float]
-
-
-class KeepCheckpoints(CheckpointHook):
-    """mmengine's checkpoints, where older ones are deleted after the new one is written, never before.
-
-    Args:
-        max_keep_ckpts: How many to keep, at least 2, so that one is left when the newest turns out damaged; -1: all.
-        **arguments: See mmengine's ``CheckpointHook``; its ``save_best`` is replaced by the folder ``best``.
-
-    Raises:
-        ConfigError: fewer than two are to be kept.
-    """
-
-    def __init__(self, max_keep_ckpts: int = 2, **arguments: Any) -> None:
-        if 0 <= max_keep_ckpts < 2:
-            raise ConfigError(f"default_hooks.checkpoint.max_keep_ckpts must be 2 or more, or -1, got {max_keep_ckpts}")
-        if arguments.get("save_best") or arguments.get("published_keys"):
-            raise ConfigError("save_best and published_keys are not used: the best weights are in the folder 'best'")
-        super().__init__(max_keep_ckpts=-1, **arguments)
-        self.keep = max_keep_ckpts
-
-    def before_train(self, runner: Runner) -> None:
-        """Checkpoints lie in the run's own folder."""
-        self.out_dir = runner.work_dir
-
-    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        name = self.filename_tmpl.format(step)
-        self.last_ckpt = str(Path(self.out_dir) / name)
-        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            name,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-        )
-        if is_main_process():
-            with atomic_file(Path(runner.work_dir) / LAST, overwrite=True) as part:
-                part.write_text(self.last_ckpt)
-            self._delete_older(step)
-
-    def after_val_epoch(self, runner: Runner, metrics: Metrics | None = None) -> None:
-        """Write a checkpoint of this very step again, now that its scores are known: a resumed run keeps them."""
-        step = runner.epoch if self.by_epoch else runner.iter
-        if self.last_ckpt is not None and Path(self.last_ckpt).name == self.filename_tmpl.format(step):
-            self._save_checkpoint_with_step(runner, step, {"epoch": runner.epoch, "iter": runner.iter})
-
-    def _delete_older(self, step: int) -> None:
-        pattern = self.filename_tmpl.replace("{}", "*")
-        prefix, _, suffix = self.filename_tmpl.partition("{}")
-        numbers = {path: path.name[len(prefix) : -len(suffix)] for path in Path(self.out_dir).glob(pattern)}
-        steps = {path: int(number) for path, number in numbers.items() if number.isdigit() and int(number) <= step}
-        if self.keep > 0:
-            for path in sorted(steps, key=lambda path: steps[path])[: -self.keep]:
-                path.unlink(missing_ok=True)
-
-
-class PlainCheckpoints(Hook):
-    """Turn checkpoints into plain data on the way out, and back on the way in; keep the states of all generators.
-
-    A resumed run then equals an unbroken one bit for bit on the same machine.
-    """
-
-    priority = "VERY_LOW"
-
-    def __init__(self) -> None:
-        self._states: Mapping[str, Any] | None = None
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Leave tensors, numbers and words only."""
-        weights = checkpoint.pop("state_dict")
-        plain = as_plain(checkpoint)
-        checkpoint.clear()
-        checkpoint.update(plain, state_dict=weights, random_states=random_states())
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Rebuild the histories; drop the entry that mmengine would run as Python; compare the networks."""
-        # Runner.resume executes meta["config"]; a checkpoint is data
-        checkpoint.get("meta", {}).pop("config", None)
-        hub = checkpoint.get("message_hub", {})
-        histories = {key: as_history(record) for key, record in hub.get("log_scalars", {}).items()}
-        hub["log_scalars"] = {key: history for key, history in histories.items() if history is not None}
-        self._states = checkpoint.get("random_states")
-        _refuse_other_network(_plain_model(runner), checkpoint["state_dict"])
-
-    def before_train(self, runner: Runner) -> None:
-        """Restore the generators after a resume; give the loaders generators of their own.
-
-        A loader draws a number from the global generator each time that it starts, validation included.
-        """
-        loaders = [runner.train_dataloader, *([] if runner.val_loop is None else [runner.val_dataloader])]
-        for loader in loaders:
-            loader.generator = torch.Generator()
-        if self._states is not None:
-            restore_random_states(self._states)
-            self._states = None
-
-
-def _plain_model(runner: Runner) -> nn.Module:
-    model = runner.model
-    return model.module if hasattr(model, "module") else model
-
-
-def _refuse_other_network(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """mmengine would load what fits and log the rest."""
-    own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    theirs = {key: tuple(value.shape) for key, value in weights.items()}
-    differing = [key for key in {**own, **theirs} if own.get(key) != theirs.get(key)]
-    if differing:
-        listed = ", ".join(f"{key} {theirs.get(key, 'absent')} / {own.get(key, 'absent')}" for key in differing[:3])
-        raise CheckpointError(
-            f"the checkpoint is of another network: {len(differing)} tensors differ (checkpoint / config): {listed}",
-            hint="Resume with the config that the run was started with",
-        )
 
 
 def _loss(outputs: Mapping[str, Any] | None) -> float:
@@ -149,7 +36,15 @@ def _loss(outputs: Mapping[str, Any] | None) -> float:
 
 
 class StopAtNaN(Hook):
-    """Stop when the loss is not a finite number: nothing that follows could be used."""
+    """Stop when the loss is not a finite number, and before weights that are not are written.
+
+    Args:
+        steps: After how many such steps in a row. More than one makes sense where steps with such gradients are left
+            out, as loss scaling in float16 does.
+    """
+
+    def __init__(self, steps: int = 1) -> None:
+        self.steps, self._in_a_row, self._cases = steps, 0, ""
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
@@ -160,10 +55,24 @@ class StopAtNaN(Hook):
             MedTransferError: it is NaN or infinite; the cases of the batch are named.
         """
         loss = _loss(outputs)
-        if not math.isfinite(loss):
-            cases = ", ".join(dict.fromkeys((data_batch or {}).get("case", ())))
-            hint = "Take a smaller learning rate or clip gradients; the last checkpoint and best/ are from before"
-            raise MedTransferError(f"the loss is {loss} at step {runner.iter + 1}, with the cases {cases}", hint=hint)
+        self._cases = ", ".join(dict.fromkeys((data_batch or {}).get("case", ())))
+        self._in_a_row = 0 if math.isfinite(loss) else self._in_a_row + 1
+        if self._in_a_row >= self.steps:
+            raise self._error(f"the loss is {loss} at step {runner.iter + 1}")
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Look at the weights: a gradient may be NaN where the loss was a number still.
+
+        Raises:
+            MedTransferError: weights that are NaN or infinite; the older checkpoints stay.
+        """
+        wrong, step = not_finite(checkpoint["state_dict"]), checkpoint["meta"]["iter"]
+        if wrong:
+            raise self._error(f"{len(wrong)} tensors hold NaN after step {step}, {wrong[0]} among them")
+
+    def _error(self, reason: str) -> MedTransferError:
+        hint = "Take a smaller learning rate or clip gradients; the last checkpoint and best/ are from before"
+        return MedTransferError(f"{reason}, with the cases {self._cases}", hint=hint)
 
 
 class BestModel(Hook):
@@ -199,7 +108,7 @@ class BestModel(Hook):
     def _save(self, runner: Runner, scores: dict[str, float]) -> None:
         if not is_main_process():
             return
-        network = cast("nn.Module", _plain_model(runner).network)
+        network = merged(cast("nn.Module", plain_model(runner).network))
         save(network, Path(runner.work_dir) / "best", {**self.card, "metrics": scores}, overwrite=True)
         score = f"{self.metric} {scores[self.metric]:.4f}" if scores else "no validation"
         runner.logger.info(f"best/ holds the weights of step {runner.iter} ({score})")
@@ -311,5 +220,5 @@ def _mean(hub: Any, name: str) -> float | None:
     return round(float(values[1:].mean()), 5) if len(values) > 1 else None
 
 
-for _hook in (KeepCheckpoints, PlainCheckpoints, StopAtNaN, BestModel, ProgressBar, RunReport):
+for _hook in (StopAtNaN, BestModel, ProgressBar, RunReport):
     HOOKS.register_module(module=_hook)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
+import os
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,25 +15,28 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist, is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import set_random_seed
 from torch.utils.data import DataLoader
 
 from ..adapter.report import TransferReport
 from ..adapter.transfer import transfer
 from ..data.dataset import CaseDataset
 from ..data.preprocessing import read_preprocessing
-from ..errors import ConfigError, DatasetError, ModelError, OutputExistsError, UsageError
+from ..errors import ConfigError, OutputExistsError, UsageError
 from ..files import atomic_file
-from . import hooks, metrics, precision, registry, schedule, tasks
-from .check import check_config, check_options
-from .checkpoints import check_resumable, find_resumable, install
+from . import checkpoint_hooks, faults, hooks, loops, metrics, policies, precision, registry, schedule, tasks
+from .check import check_config, check_options, told_version
+from .checkpoint_hooks import PlainCheckpoints
+from .checkpoints import check_resumable, find_resumable, install, tidy
 from .config import find_config, list_configs, parse_options, read_config
+from .loaders import build_loaders, in_config_words
+from .lock import LOCK, locked
 from .runner import TrainingRunner, mmengine_scope
+from .stopping import StopOnSignal
 
 __all__ = ["find_config", "list_configs", "read_config", "run"]
 
 # importing these rooms' modules registers what they define
-REGISTERED = (hooks, metrics, precision, schedule, tasks)
+REGISTERED = (checkpoint_hooks, hooks, loops, metrics, policies, precision, schedule, tasks)
 BEST_METRIC = {"segmentation": "dice/mean", "classification": "scores/auroc"}
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
@@ -71,35 +75,57 @@ def run(
     cfg = read_config(config, options)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / _name(cfg))
     cfg.launcher = launcher
-    _set_precision(cfg, amp)
-    _spread(cfg)
-    check_config(cfg)
-    checkpoint = _checkpoint_to_resume(cfg, resume)
-    install()
-    name = f"{_name(cfg)}_{uuid.uuid4().hex[:8]}"
-    with mmengine_scope(name, registry.SCOPE):
-        _train(cfg, checkpoint, name)
+    with told_version(cfg):
+        _set_precision(cfg, amp)
+        _spread(cfg)
+        check_config(cfg)
+        policies.prepare(cfg)
+        _run(cfg, resume)
     return Path(cfg.work_dir)
+
+
+def _run(cfg: Config, resume: str | Path | None) -> None:
+    name = f"{_name(cfg)}_{uuid.uuid4().hex[:8]}"
+    with _held(cfg), faults.named():
+        checkpoint = _checkpoint_to_resume(cfg, resume)
+        install()
+        with mmengine_scope(name, registry.SCOPE):
+            _train(cfg, checkpoint, name)
+
+
+@contextmanager
+def _held(cfg: Config) -> Iterator[None]:
+    """Hold the work_dir; the first process of a distributed run does so for all."""
+    rank = 0 if cfg.launcher == "none" else int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    if rank:
+        yield
+        return
+    with locked(cfg.work_dir) as folder:
+        tidy(folder)
+        yield
 
 
 def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
     """Build data, network and runner in this order, so that whatever is refused leaves no file behind."""
     _launch(cfg)
-    loaders = _build_loaders(cfg)
+    loaders = build_loaders(cfg, None if checkpoint is None else check_resumable(checkpoint)["meta"].get("seed"))
     dataset = cast("CaseDataset", loaders["train_dataloader"].dataset)
     task = _build_task(cfg, dataset)
     metric = _best_metric(cfg, dataset)
     report = None if checkpoint else _transfer(cfg, task.network, dataset)
-    own_hooks = _own_hooks(cfg, dataset, report, metric)
+    tuning = policies.start(cfg, task, len(loaders["train_dataloader"]))
+    own_hooks = [*tuning, *_own_hooks(cfg, dataset, report, metric)]
     runner = _build_runner(cfg, task, loaders, own_hooks, name, checkpoint)
     _write_transfer(cfg, report, runner)
     for warning in dataset.layout.warnings[:5]:
         runner.logger.warning(warning)
+    size = f"batch_size {cfg.train_dataloader.get('batch_size')} and patch_size {cfg.get('patch_size')}"
     try:
-        runner.train()
+        with faults.named(size):
+            runner.train()
     finally:
         for hook in runner.hooks:
-            if isinstance(hook, hooks.ProgressBar):
+            if isinstance(hook, hooks.ProgressBar | StopOnSignal):
                 hook.close()
 
 
@@ -136,6 +162,9 @@ def _spread(cfg: Config) -> None:
             dataset.update({key: value for key, value in shared.items() if key not in dataset})
     if isinstance(cfg.get("train_cfg"), Mapping) and "max_epochs" in cfg.train_cfg:
         cfg.train_cfg.setdefault("by_epoch", True)
+    if isinstance(cfg.get("default_hooks") or {}, Mapping):
+        # mmengine's own deletes the older checkpoint before the new one is there
+        cfg.default_hooks = {"checkpoint": {"type": "KeepCheckpoints"}, **(cfg.get("default_hooks") or {})}
     if cfg.get("val_dataloader") and cfg.get("val_evaluator"):
         cfg.val_cfg = cfg.get("val_cfg") or {}
 
@@ -152,18 +181,19 @@ def _checkpoint_to_resume(cfg: Config, resume: str | Path | None) -> Path | None
     if resume == "auto":
         path, notes = find_resumable(folder)
         for note in notes:
-            warnings.warn(f"{note}: going on from {path.name}; what came after is trained again", stacklevel=3)
+            warnings.warn(f"{note}: going on from {path.name}; what came after is trained again", stacklevel=5)
         return path
     if resume is not None:
         check_resumable(resume)
-        return Path(resume)
-    if folder.is_dir() and any(folder.iterdir()):
+        if Path(resume).resolve().parent == folder.resolve():
+            return Path(resume)
+    if any(path.name != LOCK for path in folder.glob("*")):
         raise OutputExistsError(
             "the work_dir holds something already",
             path=folder,
             hint="Pass --resume auto to go on, or another --work-dir",
         )
-    return None
+    return None if resume is None else Path(resume)
 
 
 def _launch(cfg: Config) -> None:
@@ -179,23 +209,8 @@ def _launch(cfg: Config) -> None:
         raise UsageError("without CUDA only the launcher 'pytorch' works", hint="Start with torchrun")
     torch.distributed.init_process_group("gloo")
     wrapper = {"type": "MMDistributedDataParallel", "broadcast_buffers": False, "device_ids": None}
+    wrapper["find_unused_parameters"] = bool(cfg.get("find_unused_parameters"))
     cfg.model_wrapper_cfg = cfg.get("model_wrapper_cfg") or wrapper
-
-
-def _build_loaders(cfg: Config) -> dict[str, DataLoader[Any]]:
-    seed = (cfg.get("randomness") or {}).get("seed")
-    seed = random.randrange(2**31) if seed is None else int(seed)
-    cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
-    set_random_seed(seed)
-    loaders = {}
-    for key in ("train_dataloader", "val_dataloader"):
-        if cfg.get(key):
-            # mmengine's default would give lists of tensors
-            loader = {"collate_fn": {"type": "default_collate"}, **cfg[key]}
-            loaders[key] = _in_config_words(key, lambda loader=loader: TrainingRunner.build_dataloader(loader, seed))
-            if not len(loaders[key].dataset):
-                raise DatasetError(f"the split leaves no case for {key}", path=cfg.get("data_root"))
-    return loaders
 
 
 def _build_task(cfg: Config, dataset: CaseDataset) -> tasks.Task:
@@ -210,7 +225,7 @@ def _build_task(cfg: Config, dataset: CaseDataset) -> tasks.Task:
         network.update({"in_channels": len(channels), "num_classes": len(classes), **network})
     # in bfloat16 this layout saves a fifth of a step; in float32 it costs as much
     cfg.model.setdefault("channels_last", _dtype(cfg) == torch.bfloat16)
-    task = _in_config_words("model", lambda: registry.MODELS.build(cfg.model))
+    task = in_config_words("model", lambda: registry.MODELS.build(cfg.model))
     for what, stated, found in (
         ("in_channels", task.network.in_channels, channels),
         ("num_classes", task.network.num_classes, classes),
@@ -243,16 +258,6 @@ def _best_metric(cfg: Config, dataset: CaseDataset) -> str:
     return metric
 
 
-def _in_config_words(section: str, build: Any) -> Any:
-    """Build a part; what its class says about the arguments is a fault of the config."""
-    try:
-        return build()
-    except ModelError as error:
-        raise ConfigError(f"{section}: {error.reason}", path=error.path, hint=error.hint) from error
-    except (TypeError, AssertionError) as error:
-        raise ConfigError(f"{section}: {error}") from error
-
-
 def _transfer(cfg: Config, network: torch.nn.Module, dataset: CaseDataset) -> TransferReport | None:
     if not cfg.get("transfer"):
         return None
@@ -274,10 +279,13 @@ def _own_hooks(cfg: Config, dataset: CaseDataset, report: TransferReport | None,
         "seed": cfg.randomness["seed"],
         "training_cases": [case.id for case in dataset.cases],
         "transfer": None if report is None else report.to_dict(),
+        "finetune": msgspec.to_builtins(dict(cfg.get("finetune") or {})) or None,
     }
     best = hooks.BestModel(metric, _card(cfg, dataset, report))
     reporter = hooks.RunReport(metric, facts)
-    return [hooks.PlainCheckpoints(), hooks.StopAtNaN(), best, hooks.ProgressBar(), reporter]
+    # loss scaling leaves such steps out, and scales down
+    nan = hooks.StopAtNaN(steps=5 if _dtype(cfg) == torch.float16 else 1)
+    return [PlainCheckpoints(), nan, best, hooks.ProgressBar(), reporter, StopOnSignal()]
 
 
 def _card(cfg: Config, dataset: CaseDataset, report: TransferReport | None) -> dict[str, Any]:

@@ -6,8 +6,10 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from mmengine.dist import broadcast_object_list
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -27,12 +29,29 @@ class _CurrentStderr:
 class TrainingRunner(Runner):
     """A Runner whose console shows the training; the environment, the config and the hooks go to the log file only."""
 
+    _timestamp: str
+
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         for handler in _console_handlers(self.logger):
             handler.setLevel(arguments.get("log_level", "INFO"))
         # each checkpoint holds the config's text: laying it out takes longer than a training step
         object.__setattr__(self.cfg, "_format_python_code", False)
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """mmengine's, and a name for this run's own folder that no earlier run has, whatever the clock says."""
+        super().setup_env(env_cfg)
+        taken = {path.name for path in Path(self._work_dir).glob(f"{self._timestamp}*")}
+        names = [self._timestamp, *(f"{self._timestamp}_{number}" for number in range(2, len(taken) + 2))]
+        free = [next(name for name in names if name not in taken)]
+        broadcast_object_list(free)  # the first process may have made its folder already
+        self._timestamp = free[0]
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """The loop of ``train_cfg``; by steps it is the one of :mod:`medtransfer.training.loops`."""
+        if isinstance(loop, dict) and "type" not in loop and not loop.get("by_epoch", True):
+            loop = {"type": "IterBasedTrainLoop", **{key: loop[key] for key in loop if key != "by_epoch"}}
+        return super().build_train_loop(loop)
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         """mmengine's logger; standard output belongs to results, so it writes to stderr."""

@@ -17,7 +17,7 @@ class OneCycle(OneCycleLR):
 
     Args:
         optimizer: Given by the Runner.
-        eta_max: Highest learning rate.
+        eta_max: Highest learning rate; a group of the optimizer with an ``lr_scale`` has so many times as much.
         end: Number of steps, given by the Runner since the schedule goes ``by_epoch=False``.
         **arguments: See mmengine's ``OneCycleLR``.
 
@@ -29,7 +29,9 @@ class OneCycle(OneCycleLR):
         if by_epoch:
             raise ConfigError("param_scheduler: OneCycle goes by steps", hint="Set by_epoch=False")
         arguments.pop("epoch_length", None)
-        super().__init__(optimizer, eta_max=eta_max, total_steps=end, end=end, by_epoch=False, **arguments)
+        # groups that are slower or faster than others stay so
+        highest = [eta_max * group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+        super().__init__(optimizer, eta_max=highest, total_steps=end, end=end, by_epoch=False, **arguments)
 
 
 PARAM_SCHEDULERS.register_module(module=OneCycle)

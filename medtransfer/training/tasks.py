@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -26,6 +26,9 @@ class Task(BaseModel):
         channels_last: Keep activations in the ``channels_last_3d`` layout, which is faster in bfloat16;
             ``run`` chooses it by the number format where the config does not.
         data_preprocessor: mmengine's; it only moves tensors to the device.
+
+    Attributes:
+        penalty: What is added to the loss in each step (see ``finetune=dict(l2sp=...)``), or None.
     """
 
     task: str
@@ -42,6 +45,7 @@ class Task(BaseModel):
         self.network = network if isinstance(network, nn.Module) else MODELS.build(dict(network))
         chosen = self.default_loss if loss is None else loss
         self.criterion = chosen if isinstance(chosen, nn.Module) else MODELS.build(dict(chosen))
+        self.penalty: Callable[[], Tensor] | None = None
         self._layout = torch.channels_last_3d if channels_last else torch.contiguous_format
         if getattr(self.network, "task", self.task) != self.task:
             raise ConfigError(
@@ -70,7 +74,8 @@ class Task(BaseModel):
         if mode == "tensor":
             return output
         if mode == "loss":
-            return {"loss": self.compute_loss(output, label)}
+            loss = self.compute_loss(output, label)
+            return {"loss": loss if self.penalty is None else loss + self.penalty()}
         raise ConfigError(f"mode must be loss, predict or tensor, got {mode!r}")
 
     @abstractmethod

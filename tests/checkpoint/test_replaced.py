@@ -37,7 +37,7 @@ def _replace(path: Path, write: Callable[[Path, float], None], value: float) -> 
 
 
 KINDS = {
-    "a.pth": (_torch, torch_file, "_load"),
+    "a.pth": (_torch, torch_file, "checking"),
     "a.safetensors": (_safetensors, safetensors_file, "load_file"),
 }
 

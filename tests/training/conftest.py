@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import torch
 
 from medtransfer.training.run import run
+
+from .interruptions import LONGER
 
 # in place of the shipped network, whatever that is tuned to
 TINY_NETWORK = {"model.network": {"type": "resunet10", "base_channels": 4, "stem_channels": 4}}
@@ -92,3 +95,19 @@ def train(options: dict[str, Any], tmp_path: Path) -> Callable[..., Path]:
         return run("resunet18_hippocampus", tmp_path / name, resume=resume, amp=amp, cfg_options=chosen)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def unbroken() -> dict[str, Path]:
+    """What :func:`whole` trained, if it did."""
+    return {}
+
+
+@pytest.fixture
+def whole(train: Callable[..., Path], unbroken: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed; trained once for all tests."""
+    if "folder" not in unbroken:
+        kept = tmp_path_factory.mktemp("unbroken") / "run"
+        shutil.copytree(train("whole", **LONGER), kept)
+        unbroken["folder"] = kept
+    return unbroken["folder"]

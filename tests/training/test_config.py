@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from medtransfer.checkpoint.card import read_card
 from medtransfer.errors import ConfigError, UsageError
 from medtransfer.training.check import check_config
 from medtransfer.training.config import find_config, list_configs, parse_options, read_config
 from medtransfer.training.run import run
+from medtransfer.version import __version__
 
 Train = Callable[..., Path]
 
@@ -200,3 +202,54 @@ def test_an_unknown_launcher_or_precision(train: Train, options: dict[str, Any],
         run("resunet18_hippocampus", tmp_path / "run", cfg_options=options, launcher="horse")
     with pytest.raises(UsageError, match="amp must be"):
         train(amp="half")
+
+
+@pytest.mark.parametrize("suffix, text", [(".json", '{"model": '), (".yaml", "model: [")])
+def test_g04_broken_json_and_yaml_are_refused_unread_with_their_name(tmp_path: Path, suffix: str, text: str) -> None:
+    (tmp_path / f"mine{suffix}").write_text(text)
+    with pytest.raises(ConfigError, match=rf"mine{suffix}: {suffix}: configs are Python files"):
+        read_config(tmp_path / f"mine{suffix}")
+
+
+def test_g13_a_depth_that_is_not_there_lists_those_that_are(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"depth must be one of 10, 18, 34, 50, 101, 152, 200, got 17"):
+        train(model={"type": "Classifier", "network": {"type": "ResNet", "depth": 17}})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("patch_size", [[17, 20, 12], [24, 24, 40]])
+def test_g15_any_patch_size_trains_and_one_larger_than_the_volume_is_padded(
+    train: Train, patch_size: list[int]
+) -> None:
+    folder = train(patch_size=patch_size, train_cfg__max_epochs=1)
+    assert read_card(folder / "best").patch_size == patch_size
+
+
+def test_g16_validation_without_validation_data(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="validation is asked for, but val_dataloader or val_evaluator is missing"):
+        train(val_evaluator=None)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "key, change",
+    [
+        ("data_root", {"data_root": "/another/machine/data"}),
+        ("transfer.source", {"transfer": {"source": "/another/machine/weights.pth"}}),
+        ("val_dataloader.dataset.data_root", {"val_dataloader.dataset.data_root": "/another/machine/data"}),
+    ],
+)
+def test_g17_a_path_of_another_machine_names_its_key(
+    train: Train, tmp_path: Path, key: str, change: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{key} is '/another/machine/.* --cfg-options {key}=PATH"):
+        train(**change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_g20_a_config_of_an_older_version_says_so_when_it_fails(train: Train, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"dephth.* \(the config was written for medtransfer 0\.0\.1, this is "):
+        train(medtransfer_version="0.0.1", model__network__dephth=3)
+    folder = train(medtransfer_version="0.0.1", train_cfg__max_epochs=1)
+    kept = next(folder.glob("*/vis_data/config.py"))
+    assert read_config(kept).medtransfer_version == __version__

@@ -1,0 +1,1 @@
+"""What trains and how fast: selecting, freezing, parameter groups, low-rank adapters, policies."""

@@ -1,0 +1,216 @@
+"""Loaders that can start amid an epoch, name the case that failed, and leave no worker process behind."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import Any, cast
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import set_random_seed
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from ..data.sampler import Draw
+from ..errors import ConfigError, DatasetError, MedTransferError, ModelError
+from . import faults, registry
+from .runner import TrainingRunner
+
+TIMEOUT = 600.0  # seconds that a worker process may take for a batch, unless the config says otherwise
+
+
+def build_loaders(cfg: Config, saved_seed: int | None = None) -> dict[str, DataLoader[Any]]:
+    """The loaders of a config, by its keys; all random draws follow from ``cfg.randomness.seed``, which is set.
+
+    Args:
+        cfg: The config.
+        saved_seed: That of the run to be resumed: the same patches are drawn, whatever the config says.
+
+    Raises:
+        ConfigError: an argument that a dataset or loader does not take.
+        DatasetError: data that were refused, or a split that leaves no case.
+    """
+    seed = (cfg.get("randomness") or {}).get("seed") if saved_seed is None else saved_seed
+    seed = random.randrange(2**31) if seed is None else int(seed)
+    cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
+    set_random_seed(seed)
+    loaders = {}
+    for key in ("train_dataloader", "val_dataloader"):
+        if cfg.get(key):
+            loaders[key] = in_config_words(key, partial(_build, cfg[key], seed))
+            if not len(cast("Any", loaders[key].dataset)):
+                raise DatasetError(f"the split leaves no case for {key}", path=cfg.get("data_root"))
+    return loaders
+
+
+def _build(part: Mapping[str, Any], seed: int) -> DataLoader[Any]:
+    # mmengine's default would give lists of tensors
+    loader = {"collate_fn": {"type": "default_collate"}, **part}
+    if loader.get("num_workers"):
+        loader.setdefault("timeout", TIMEOUT)
+    if isinstance(loader["dataset"], Mapping):
+        loader["dataset"] = NamedCases(registry.DATASETS.build(loader["dataset"]))
+    built = TrainingRunner.build_dataloader(loader, seed)
+    # the Runner builds torch's class by name; this one adds methods and no state of its own
+    built.__class__ = CaseLoader
+    built.collate_fn = Collate(built.collate_fn)
+    built.generator = torch.Generator()
+    return built
+
+
+def in_config_words(section: str, build: Callable[[], Any]) -> Any:
+    """Build a part; what its class says about the arguments is a fault of the config.
+
+    Raises:
+        ConfigError: an argument that it does not take.
+    """
+    try:
+        return build()
+    except ModelError as error:
+        raise ConfigError(f"{section}: {error.reason}", path=error.path, hint=error.hint) from error
+    except (TypeError, AssertionError) as error:
+        raise ConfigError(f"{section}: {error}") from error
+
+
+class CaseLoader(DataLoader[Any]):
+    """A DataLoader for runs that are interrupted.
+
+    ``first_batch`` is the batch that the next pass starts with; those before are not read. ``on_fault`` is called
+    when a worker process is lost between two steps.
+    """
+
+    first_batch = 0
+    on_fault: Callable[[], None] | None = None
+
+    @property
+    def _index_sampler(self) -> Any:
+        return _FromBatch(self, super()._index_sampler)
+
+    def __iter__(self) -> Any:
+        # the seed of the worker processes: that of the epoch, however often the run was resumed
+        cast("torch.Generator", self.generator).manual_seed(getattr(self.sampler, "epoch", 0))
+        ended = False
+        iterator = super().__iter__()
+        try:
+            while (batch := self._next(iterator)) is not None:
+                with _no_deaths_seen():
+                    yield batch
+            ended = True
+        finally:
+            if not (ended and self.persistent_workers):
+                _end_workers(iterator)
+
+    def _next(self, iterator: Iterator[Any]) -> Any:
+        try:
+            if self.num_workers:
+                torch._C._error_if_any_worker_fails()
+            batch = next(iterator, None)
+        except RuntimeError as error:
+            if self.on_fault is not None:
+                self.on_fault()
+            fault = faults.describe(error)
+            if fault is None:
+                raise
+            raise fault from error
+        if isinstance(batch, Failure):
+            raise batch.error from RuntimeError(batch.traceback)
+        return batch
+
+
+@contextmanager
+def _no_deaths_seen() -> Iterator[None]:
+    """Put aside torch's handler for dead worker processes, which raises wherever the program is, while a step is made.
+
+    The loader asks for them before it waits for the next batch.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)  # None: not set from Python
+
+
+class _FromBatch:
+    """The batches of a sampler from ``loader.first_batch`` on, and all of them the next time."""
+
+    def __init__(self, loader: CaseLoader, batches: Any) -> None:
+        self.loader, self.batches = loader, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        first, self.loader.first_batch = self.loader.first_batch, 0
+        yield from islice(iter(self.batches), first, None)
+
+
+def _end_workers(iterator: Any) -> None:
+    """End the worker processes now, those that hang too; later, when nobody holds the error, would be too late."""
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
+
+
+class Failure:
+    """An error on its way out of a worker process: torch would hand on its text alone, or hang if it has no name."""
+
+    def __init__(self, error: MedTransferError, text: str) -> None:
+        self.error, self.traceback = error, text
+
+
+class NamedCases(Dataset[Any]):
+    """A dataset whose errors name the case; everything else is the dataset's own."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset" or name.startswith("__"):  # not there yet while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.dataset[key]
+        except Exception as error:  # whatever a transform raises
+            named = _with_case(error, self._case(key))
+            if get_worker_info() is None:
+                raise named from error
+            return Failure(named, traceback.format_exc())
+
+    def _case(self, key: Any) -> str:
+        number = key.case if isinstance(key, Draw) else key
+        cases = getattr(self.dataset, "cases", None)
+        return str(cases[number].id if cases is not None and isinstance(number, int) else key)
+
+
+def _with_case(error: Exception, case: str) -> MedTransferError:
+    if type(error).__module__ == MedTransferError.__module__ and isinstance(error, MedTransferError):
+        reason = error.reason if case in str(error) else f"case {case}: {error.reason}"
+        return type(error)(reason, path=error.path, hint=error.hint)
+    fault = faults.describe(error)
+    if fault is not None:
+        return type(fault)(f"case {case}: {fault.reason}", path=fault.path, hint=fault.hint)
+    return MedTransferError(f"case {case}: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+class Collate:
+    """A function that makes a batch of samples, unless one of them is a failure."""
+
+    def __init__(self, function: Callable[[Sequence[Any]], Any]) -> None:
+        self.function = function
+
+    def __call__(self, samples: Sequence[Any]) -> Any:
+        failures = [sample for sample in samples if isinstance(sample, Failure)]
+        return failures[0] if failures else self.function(samples)

@@ -1,0 +1,179 @@
+"""Loaders: what happens to worker processes, memory and errors, and where an epoch goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch.utils.data import _utils
+
+from medtransfer.data.dataset import CaseDataset
+from medtransfer.errors import MedTransferError, ResourceError, VolumeError
+from medtransfer.training import faults, registry
+from medtransfer.training.loaders import build_loaders
+from medtransfer.training.runner import mmengine_scope
+
+from .interruptions import LONGER, Train, assert_same_end, at_step
+
+WORKER = {"train_dataloader__num_workers": 1, "train_cfg__max_epochs": 1}
+
+
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Do something in place of reading the third patch, in a worker process if there are any."""
+    monkeypatch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.5)  # how long torch waits for hanging workers
+    honest, patches = CaseDataset._patch, iter(range(1, 1000))
+
+    def start(action: Callable[[], Any]) -> None:
+        def patch(self: CaseDataset, draw: Any) -> Any:
+            if next(patches) == 3:
+                action()
+            return honest(self, draw)
+
+        monkeypatch.setattr(CaseDataset, "_patch", patch)
+
+    return start
+
+
+def no_children() -> bool:
+    deadline = time.monotonic() + 5
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not multiprocessing.active_children()
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+def test_e08_a_killed_worker_is_named(train: Train, spoil: Any) -> None:
+    spoil(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(ResourceError, match=r"worker process \d+ (was killed|ended).*; often that is memory"):
+        train(**WORKER)
+    assert no_children()
+
+
+def test_e08_a_sleeping_worker_is_named_in_time_and_ended(train: Train, spoil: Any) -> None:
+    spoil(lambda: time.sleep(300))
+    start = time.monotonic()
+    with pytest.raises(ResourceError, match=r"no worker process gave a batch within 2\.0 s"):
+        train(**WORKER, train_dataloader__timeout=2.0)
+    assert time.monotonic() - start < 20
+    assert no_children()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_e08_an_error_in_a_worker_names_the_case(train: Train, spoil: Any, workers: int) -> None:
+    spoil(raising(ValueError("shapes\ndiffer")))
+    with pytest.raises(MedTransferError, match=r"^case case_\d: ValueError: shapes differ$") as raised:
+        train(**{**WORKER, "train_dataloader__num_workers": workers})
+    assert "shapes\ndiffer" in str(raised.value.__cause__)
+    assert no_children()
+
+
+def test_e08_an_error_of_ours_keeps_its_kind_and_path(train: Train, spoil: Any) -> None:
+    spoil(raising(VolumeError("the affine is singular", path="scan.nii", hint="Export it again")))
+    with pytest.raises(VolumeError, match=r"^scan.nii: case case_\d: the affine is singular. Export it again.$"):
+        train(**WORKER)
+
+
+def test_e09_an_error_that_cannot_be_pickled_is_reported(train: Train, spoil: Any) -> None:
+    class LocalError(Exception):
+        def __init__(self) -> None:
+            super().__init__("of a class without a name")
+            self.function = lambda: None
+
+    spoil(raising(LocalError()))
+    with pytest.raises(MedTransferError, match=r"case case_\d: LocalError: of a class without a name"):
+        train(**WORKER)
+    assert no_children()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_e07_memory_that_runs_out_while_a_case_is_read(train: Train, spoil: Any, workers: int) -> None:
+    spoil(raising(MemoryError()))
+    with pytest.raises(ResourceError, match=r"case case_\d: memory ran out") as raised:
+        train(**{**WORKER, "train_dataloader__num_workers": workers})
+    assert raised.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (MemoryError(), "memory ran out in a step with batch_size 2 and patch_size"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes."),
+            "patch_size .*when 4096 bytes more were asked for. Take a smaller patch_size",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), r"when 2\.00 GiB more"),
+    ],
+)
+def test_e07_memory_that_runs_out_in_a_step(
+    train: Train, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
+) -> None:
+    at_step(monkeypatch, 2, raising(error))
+    with pytest.raises(ResourceError, match=said) as raised:
+        train()
+    assert raised.value.exit_code == 6
+
+
+def test_other_errors_stay_what_they_are(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_step(monkeypatch, 1, raising(RuntimeError("a fault of the program")))
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        train()
+    assert faults.describe(OSError(2, "No such file or directory", "a")) is None
+
+
+def test_e05_a_signal_that_takes_the_workers_with_it_still_saves(
+    train: Train, whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    workers = {**LONGER, "train_dataloader__num_workers": 1}
+
+    def to_all() -> None:  # as `timeout` and SLURM do
+        for child in multiprocessing.active_children():
+            child.kill()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, to_all)
+        with pytest.raises(SystemExit):
+            train("broken", **workers)
+    assert (tmp_path / "broken" / "iter_2.pth").is_file()
+    assert_same_end(whole, train("broken", resume="auto", **workers))
+
+
+def loader_of(options: dict[str, Any], workers: int) -> Any:
+    dataset = {"type": "Decathlon", "part": "train", "data_root": options["data_root"], "patch_size": [16, 16, 16]}
+    sampler = {"type": "CaseSampler", "samples_per_epoch": 8}
+    part = {"dataset": dataset, "sampler": sampler, "batch_size": 2, "num_workers": workers}
+    cfg = Config({"train_dataloader": part, "randomness": {"seed": 1}})
+    with mmengine_scope("loaders", registry.SCOPE):
+        return build_loaders(cfg)["train_dataloader"]
+
+
+@pytest.mark.parametrize("workers, persistent", [(0, False), (1, False), (1, True)])
+def test_an_epoch_goes_on_with_any_batch_and_the_next_is_whole(
+    options: dict[str, Any], workers: int, persistent: bool
+) -> None:
+    loader = loader_of(options, workers)
+    object.__setattr__(loader, "persistent_workers", persistent)
+    every = [batch["image"] for batch in loader]
+    loader.first_batch = 3
+    assert len(loader) == len(every) == 4
+    rest = [batch["image"] for batch in loader]
+    assert len(rest) == 1
+    assert torch.equal(rest[0], every[3])
+    assert len(list(loader)) == 4
+    loader.first_batch = 4
+    assert list(loader) == []
