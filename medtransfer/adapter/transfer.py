@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..checkpoint.collector import paused_collector
 from ..errors import UsageError
 from .head_rows import HEAD_MODES, HeadChoice
 from .input_conv import INPUT_MODES, ChannelMap
@@ -79,11 +80,12 @@ def transfer(
         raise UsageError(f"inflation_axis must be 2, 3 or 4, got {inflation_axis!r}")
     if not 0 <= min_coverage <= 1:
         raise UsageError(f"min_coverage must be between 0 and 1, got {min_coverage}")
-    taker = Target.of(target, channel_names, class_names)
-    weights = read_source(source, dialect, keep=taker.keys)
-    plan = make_plan(weights, taker, Choices(input_channels, head, inflation, inflation_axis, kernels))
-    refuse_misfit(plan.report, weights, taker, min_coverage)
-    _write(plan.values, taker.state)
+    with paused_collector():
+        taker = Target.of(target, channel_names, class_names)
+        weights = read_source(source, dialect, keep=taker.keys)
+        plan = make_plan(weights, taker, Choices(input_channels, head, inflation, inflation_axis, kernels))
+        refuse_misfit(plan.report, weights, taker, min_coverage)
+        _write(plan.values, taker.state)
     return plan.report
 
 

@@ -40,8 +40,9 @@ class MMPretrainDialect(ResNetDialect):
         """By ``head.fc``, a deep stem of one Sequential, or ``backbone.`` in a file with ``meta``."""
         if not self.can_read(written):
             return False
-        in_backbone = any(re.match(r"(module\.)?backbone\.layer1\.", own) for own in written.own_keys.values())
-        return written.has(r"head\.fc\.weight|stem\.6\.weight") or (in_backbone and "meta" in written.metadata)
+        return written.has(r"head\.fc\.weight|stem\.6\.weight") or (
+            "meta" in written.metadata and _in_backbone(written)
+        )
 
     def rename(self, written: Written) -> Mapping[str, str | None]:
         """The head, and a deep stem of one Sequential."""
@@ -66,3 +67,7 @@ def _class_names(meta: Mapping[str, Any]) -> list[str] | None:
     names = data.get("classes", data.get("CLASSES")) if isinstance(data, Mapping) else meta.get("CLASSES")
     valid = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
     return names if valid else None
+
+
+def _in_backbone(written: Written) -> bool:
+    return any(re.match(r"(module\.)?backbone\.layer1\.", own) for own in written.own_keys.values())
