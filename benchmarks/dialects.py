@@ -21,7 +21,7 @@ import torch
 
 import medtransfer as mt
 from medtransfer.adapter.dialects import dialect_named
-from medtransfer.adapter.source import read_source
+from medtransfer.adapter.source import SourceWeights, read_source
 from tests.adapter.dialects.oracle_case import OracleCase, difference
 from tests.adapter.dialects.oracles import MODULES
 
@@ -39,6 +39,7 @@ class Row:
     detected: str
     network: str
     tensors: str
+    accounted: bool
     worst: float
     oracle: str
 
@@ -67,16 +68,15 @@ def by_file(rows: list[Row]) -> str:
 
 def by_format(rows: list[Row]) -> str:
     """A row a format: its files, whether all were told, the worst of them."""
-    columns = ["`dialect`", "what", "files", "detected", "largest difference", "held to"]
+    columns = ["`dialect`", "what", "files", "detected", "all tensors accounted for", "largest difference", "held to"]
     lines = [columns]
     for name, group in groupby(rows, lambda r: r.dialect):
         files = list(group)
-        told = sum(r.detected == "yes" for r in files)
+        told, whole = sum(r.detected == "yes" for r in files), sum(r.accounted for r in files)
+        shares = [f"{count} of {len(files)}" for count in (told, whole)]
         oracles = "; ".join(dict.fromkeys(r.oracle for r in files))
         worst = number(max(r.worst for r in files))
-        lines.append(
-            [f"`{name}`", dialect_named(name).title, str(len(files)), f"{told} of {len(files)}", worst, oracles]
-        )
+        lines.append([f"`{name}`", dialect_named(name).title, str(len(files)), *shares, worst, oracles])
     return markdown(lines)
 
 
@@ -109,9 +109,16 @@ def row(case: OracleCase) -> Row:
         "yes" if weights.dialect == case.dialect else f"as {weights.dialect}",
         weights.home.name,
         tensor_counts(report),
+        is_accounted(weights, report),
         difference(case, maps_here(network, case.x)),
         case.oracle,
     )
+
+
+def is_accounted(weights: SourceWeights, report: mt.TransferReport) -> bool:
+    """Whether every tensor of the file is in the report once, and none of the network's is missing from the file."""
+    told = sorted(entry.source_key for _, entries in report.groups() for entry in entries if entry.source_key)
+    return told == sorted([*weights.keys.values(), *weights.unread]) and not report.missing
 
 
 def tensor_counts(report: mt.TransferReport) -> str:
