@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from medtransfer.checkpoint.card import CARD_NAME
-
-from .outputs import refuse_foreign_folder, refuse_inside, refuse_unusable_folder
+from .outputs import refuse_unusable_model_folder
 from .parser import number_between
 from .results import Results
 
@@ -28,14 +25,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace, results: Results) -> int:
     """Build the network that computes what the file's did, fill it, save the folder, print the report."""
-    refuse_unusable_folder(Path(options.output).parent)
-    refuse_inside(options.output, options.source, "the source")
-    refuse_foreign_folder(options.output, CARD_NAME, options.overwrite)
+    refuse_unusable_model_folder(options.output, options.source, options.overwrite)
     from medtransfer.adapter.convert import convert
 
     report = convert(options.source, options.output, options.dialect, options.overwrite, options.num_classes)
-    if options.json:
-        results.write_json({"output": options.output, **report.to_dict()})
-    else:
-        results.write(f"{report}\nwritten: {options.output}")
+    document = {"output": options.output, **report.to_dict()}
+    results.write_either(document, f"{report}\nwritten: {options.output}", options.json)
     return 0

@@ -21,8 +21,5 @@ def run(options: Namespace, results: Results) -> int:
     from medtransfer.adapter.diff import diff
 
     found = diff(options.a, options.b)
-    if options.json:
-        results.write_json(found.to_dict())
-    else:
-        results.write(str(found))
+    results.write_either(found.to_dict(), str(found), options.json)
     return 0

@@ -23,8 +23,5 @@ def run(options: Namespace, results: Results) -> int:
     from medtransfer.adapter.inspect import inspect
 
     found = inspect(options.checkpoint, options.dialect)
-    if options.json:
-        results.write_json(found.to_dict())
-    else:
-        results.write(str(found))
+    results.write_either(found.to_dict(), str(found), options.json)
     return 0

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from medtransfer.checkpoint.card import CARD_NAME
 from medtransfer.errors import UsageError
 from medtransfer.files import refuse_existing
 
@@ -69,3 +70,15 @@ def refuse_foreign_folder(folder: str | Path, marker: str, overwrite: bool) -> N
     if any(folder.iterdir()) and not (folder / marker).is_file():
         reason = f"is a folder without {marker}, so not one of ours: --overwrite would delete what is in it"
         raise UsageError(reason, path=folder, hint="Name another, or empty it yourself")
+
+
+def refuse_unusable_model_folder(output: str | Path, source: str | Path, overwrite: bool) -> None:
+    """Raise unless a model folder made from ``source`` may be written to ``output``.
+
+    Raises:
+        UsageError: its place cannot be used, or lies in, is or holds the source.
+        OutputExistsError: it exists and is not to be replaced, or is no model folder.
+    """
+    refuse_unusable_folder(Path(output).parent)
+    refuse_inside(output, source, "the source")
+    refuse_foreign_folder(output, CARD_NAME, overwrite)

@@ -36,6 +36,13 @@ class Results:
         """Write one JSON document; numbers that JSON lacks (NaN, infinity) become null."""
         self.write(_json(document))
 
+    def write_either(self, document: object, text: str, as_json: bool) -> None:
+        """Write what was found, for a program (``--json``) or for a person."""
+        if as_json:
+            self.write_json(document)
+        else:
+            self.write(text)
+
     def close(self) -> None:
         """Send what is buffered."""
         self._send("")

@@ -6,11 +6,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtransfer.checkpoint.card import CARD_NAME
 from medtransfer.errors import ModelError, UsageError
 
 from .options import key_values
-from .outputs import refuse_foreign_folder, refuse_inside, refuse_unusable_folder
+from .outputs import refuse_unusable_model_folder
 from .parser import number_between
 from .results import Results
 
@@ -55,9 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace, results: Results) -> int:
     """Build the network, move the weights, save the folder, print the report."""
-    refuse_unusable_folder(Path(options.output).parent)
-    refuse_inside(options.output, options.source, "the source")
-    refuse_foreign_folder(options.output, CARD_NAME, options.overwrite)
+    refuse_unusable_model_folder(options.output, options.source, options.overwrite)
     from medtransfer.adapter.inspect import inspect
     from medtransfer.adapter.persist import save
     from medtransfer.adapter.transfer import transfer
@@ -81,10 +78,8 @@ def run(options: Namespace, results: Results) -> int:
         kernels=options.kernels,
     )
     save(network, options.output, _card(found, arguments["in_channels"], report), overwrite=options.overwrite)
-    if options.json:
-        results.write_json({"output": options.output, **report.to_dict()})
-    else:
-        results.write(f"{report}\nwritten: {options.output}")
+    document = {"output": options.output, **report.to_dict()}
+    results.write_either(document, f"{report}\nwritten: {options.output}", options.json)
     return 0
 
 
