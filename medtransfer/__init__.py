@@ -25,13 +25,21 @@ if TYPE_CHECKING:
     from .adapter.share import to_classifier, to_fcn, to_segmenter
     from .adapter.transfer import transfer
     from .checkpoint.card import ModelCard
+    from .comparison.run import Outcome, compare
     from .finetune.freeze import freeze, unfreeze
     from .finetune.groups import param_groups
+    from .finetune.l2sp import SourcePenalty
     from .finetune.lora import add_lora, merge_lora
+    from .finetune.phases import build_phases, train_only
     from .finetune.select import collect_params
+    from .finetune.trainable import trainable_table
     from .inference.predictor import Predictor
     from .model_zoo.catalog import create_model
     from .model_zoo.names import list_models
+    from .ranking.hscore import h_score
+    from .ranking.logme import logme
+    from .ranking.rank import rank_sources
+    from .ranking.ranking import Ranking
 
 _HOMES = {
     "list_models": "model_zoo.names",
@@ -64,31 +72,49 @@ _HOMES = {
     "param_groups": "finetune.groups",
     "add_lora": "finetune.lora",
     "merge_lora": "finetune.lora",
+    "build_phases": "finetune.phases",
+    "train_only": "finetune.phases",
+    "SourcePenalty": "finetune.l2sp",
+    "trainable_table": "finetune.trainable",
+    "rank_sources": "ranking.rank",
+    "Ranking": "ranking.ranking",
+    "logme": "ranking.logme",
+    "h_score": "ranking.hscore",
+    "compare": "comparison.run",
+    "Outcome": "comparison.run",
 }
 
 __all__ = [
     "MedTransferError",
     "ModelCard",
+    "Outcome",
     "Predictor",
+    "Ranking",
+    "SourcePenalty",
     "TransferReport",
     "__version__",
     "adapt_input_conv",
     "add_lora",
+    "build_phases",
     "collect_params",
+    "compare",
     "conv_to_fc",
     "convert",
     "create_model",
     "diff",
     "fc_to_conv",
     "freeze",
+    "h_score",
     "inflate",
     "inflate_conv",
     "inspect",
     "list_models",
     "load",
+    "logme",
     "merge_heads",
     "merge_lora",
     "param_groups",
+    "rank_sources",
     "remap_classes",
     "resize_kernel",
     "save",
@@ -97,6 +123,8 @@ __all__ = [
     "to_classifier",
     "to_fcn",
     "to_segmenter",
+    "train_only",
+    "trainable_table",
     "transfer",
     "unfreeze",
 ]

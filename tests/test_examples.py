@@ -51,6 +51,13 @@ def test_move_weights(tmp_path: Path) -> None:
     ]
 
 
+def test_fine_tune(tmp_path: Path) -> None:
+    out = run("fine_tune.py", cwd=tmp_path)
+    assert "step 15, encoder as the source has it: True\nat the end: False\n" in out
+    assert "encoder_4      44,992      2,816  3 held" in out
+    assert out.endswith("merged gives the same: True\nkeys of adapters left: 0\n")
+
+
 def test_one_scan_is_segmented(tmp_path: Path, make_scan: Callable[..., Path], segmenter: Path) -> None:
     scan = make_scan()
     out = run("predict_one_scan.py", segmenter, scan, "masks", cwd=tmp_path)

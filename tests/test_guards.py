@@ -16,12 +16,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 SAFE_LOADER = PACKAGE / "checkpoint" / "torch_file.py"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "files", "version"), 0),
+    **dict.fromkeys(("errors", "files", "version", "devices"), 0),
     **dict.fromkeys(("model_zoo", "checkpoint", "volumes"), 1),
     **dict.fromkeys(("adapter", "finetune", "data", "reporting"), 2),
-    **dict.fromkeys(("training", "inference"), 3),
-    "demo": 4,
-    "cli": 5,  # it has a command for the demo
+    **dict.fromkeys(("training", "inference", "ranking"), 3),
+    **dict.fromkeys(("demo", "comparison"), 4),
+    "cli": 5,  # it has a command for each
 }
 TOP = ("__init__", "__main__")
 """The package itself and ``python -m``: above all floors."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint.card import Architecture, ModelCard
+from ..checkpoint.card import RESTORATION, Architecture, ModelCard, Task
 from ..checkpoint.folder import read_model_folder, write_model_folder
 from ..errors import CheckpointError, MedTransferError, ModelError, UsageError
 from ..model_zoo.catalog import create_model
@@ -37,7 +37,7 @@ def card_of(model: nn.Module, card: ModelCard | Mapping[str, Any] | None = None)
             hint="Build it with num_classes, so that it has a head; a network of your own needs these attributes",
         )
     full = _complete(cast("ModelCard | None", getattr(model, "card", None)) or _plain_card(model), card)
-    named = (len(full.input_channels), len(full.classes), full.task)
+    named = (len(full.input_channels), len(full.classes), _network_task(full.task))
     own: tuple[Any, ...] = (model.in_channels, model.num_classes, model.task)
     if named != own:
         raise UsageError(f"the card says {named} (channels, classes, task), the network {own}")
@@ -48,7 +48,7 @@ def _plain_card(model: nn.Module) -> ModelCard:
     in_channels, num_classes = cast(int, model.in_channels), cast(int, model.num_classes)
     architecture = getattr(model, "architecture", None) or {"name": type(model).__name__, "arguments": {}}
     return ModelCard(
-        task=cast(Literal["classification", "segmentation"], model.task),
+        task=cast("Task", model.task),
         architecture=Architecture(architecture["name"], architecture["arguments"]),
         input_channels=[f"channel_{i}" for i in range(in_channels)],
         classes=[f"class_{i}" for i in range(num_classes)],
@@ -147,13 +147,19 @@ def _of_network(
     card: ModelCard | Mapping[str, Any] | None, model: nn.Module, architecture: Architecture
 ) -> ModelCard | Mapping[str, Any]:
     """The card with this network's architecture and task, whatever network it was written for."""
-    own = {"architecture": architecture, "task": model.task}
+    stated = card.task if isinstance(card, ModelCard) else (card or {}).get("task")
+    own = {"architecture": architecture, "task": stated if _network_task(stated) == model.task else model.task}
     if not isinstance(card, ModelCard):
         return {**(card or {}), **msgspec.to_builtins(own)}
     try:
         return msgspec.structs.replace(card, **own)
     except ValueError as error:
         raise UsageError(f"the card is not valid: {error}") from error
+
+
+def _network_task(task: str | None) -> str | None:
+    """What the network of a card is built for: one that restores scans is a segmenter, with intensities for logits."""
+    return "segmentation" if task == RESTORATION else task
 
 
 def _complete(base: ModelCard, card: ModelCard | Mapping[str, Any] | None) -> ModelCard:

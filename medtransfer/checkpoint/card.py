@@ -41,6 +41,11 @@ Millimetres = Annotated[float, Meta(gt=0, le=1000)]
 Voxels = Annotated[int, Meta(ge=1, le=100_000)]
 
 
+Task = Literal["classification", "segmentation", "restoration"]
+RESTORATION = "restoration"
+"""The task of a segmentation network that gives scans back: it was trained without labels, as a source of weights."""
+
+
 class Architecture(msgspec.Struct, forbid_unknown_fields=True):
     """A catalog name and the keyword arguments that ``create_model`` needs to build the network again."""
 
@@ -79,9 +84,10 @@ class Intensity(msgspec.Struct, forbid_unknown_fields=True):
 class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What stands in ``model.json``.
 
-    ``classes`` has one name per output channel; for a segmentation the first is the background. ``spacing`` is in mm
-    and, like ``patch_size`` (voxels), in the axis order of ``orientation``; None means as scanned. ``sha256`` is that
-    of ``model.safetensors``. ``parent`` says where the weights came from.
+    ``classes`` has one name per output channel; for a segmentation the first is the background, and for a restoration
+    they are the input channels, given back. ``spacing`` is in mm and, like ``patch_size`` (voxels), in the axis order
+    of ``orientation``; None means as scanned. ``sha256`` is that of ``model.safetensors``. ``parent`` says where the
+    weights came from.
 
     >>> card = ModelCard(task="segmentation", architecture=Architecture("resunet18"),
     ...                  input_channels=["MRI"], classes=["background", "hippocampus"], intensity=Intensity())
@@ -90,7 +96,7 @@ class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """
 
     format_version: Annotated[int, Meta(ge=1)] = FORMAT_VERSION
-    task: Literal["classification", "segmentation"]
+    task: Task
     architecture: Architecture
     input_channels: Annotated[list[Name], Meta(min_length=1, max_length=MAX_CHANNELS)]
     classes: Annotated[list[Name], Meta(min_length=1, max_length=MAX_CLASSES)]

@@ -1,4 +1,7 @@
-"""``medtransfer info``: versions, devices and models, or a model folder's card; at once, since no torch is imported."""
+"""``medtransfer info``: versions, devices and models, or a model folder's card; at once, since no torch is imported.
+
+With ``--trainable`` what a config would train, for which torch is.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,48 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
+from medtransfer.errors import UsageError
 from medtransfer.version import __version__
 
 from .results import Results
 
-USAGE = "[MODEL] [--json]"
+USAGE = "[MODEL | --trainable CONFIG [--cfg-options K=V ...]] [--json]"
 _PACKAGES = ("torch", "mmengine", "mmcv-lite", "monai", "nibabel", "numpy", "safetensors", "nilearn")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a model folder, whose card is shown")
+    parser.add_argument(
+        "--trainable",
+        metavar="CONFIG",
+        help="what `train CONFIG` would train, how fast and from which step on; nothing is trained or written",
+    )
+    parser.add_argument("--cfg-options", metavar="K=V", nargs="+", help="change entries of the config")
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def run(options: Namespace, results: Results) -> int:
-    """Show what is installed, or a card."""
+    """Show what is installed, a card, or what a config would train."""
+    if options.trainable is not None:
+        return _show_trainable(options, results)
+    if options.cfg_options is not None:
+        raise UsageError("--cfg-options belongs to --trainable CONFIG")
     document = _facts() if options.model is None else _card(options.model)
     if options.json:
         results.write_json(document)
     else:
         results.write("\n".join(_lines(document)))
+    return 0
+
+
+def _show_trainable(options: Namespace, results: Results) -> int:
+    if options.model is not None:
+        raise UsageError("a MODEL and --trainable are two questions", hint="Ask them one after the other")
+    from medtransfer.training.preview import preview
+
+    shown = preview(options.trainable, options.cfg_options)
+    results.write_either(shown.to_dict(), str(shown), options.json)
     return 0
 
 

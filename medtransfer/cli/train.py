@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 
 from .results import Results
@@ -42,6 +43,8 @@ def run(options: Namespace, results: Results) -> int:
         cfg_options=options.cfg_options,
         launcher=options.launcher,
     )
+    if options.launcher != "none" and os.environ.get("RANK", "0") != "0":
+        return 0  # the first process says it
     results.write(f"work folder: {work_dir}")
     if (work_dir / "best").is_dir():
         results.write(f"best model: {work_dir / 'best'}")

@@ -35,10 +35,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Layout:
-    """All labelled cases of a dataset, with the names of its channels and classes in order."""
+    """All cases of a dataset, with the names of its channels and classes in order.
+
+    Cases to restore have no labels; their classes are the channels that come out again.
+    """
 
     path: Path
-    task: Literal["segmentation", "classification"]
+    task: Literal["segmentation", "classification", "restoration"]
     cases: tuple[Case, ...]
     channels: tuple[str, ...]
     classes: tuple[str, ...]

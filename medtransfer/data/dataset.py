@@ -15,10 +15,12 @@ from torch.utils.data import Dataset
 
 from ..errors import ConfigError, DatasetError, MedTransferError
 from .cases import SHOWN, Case, Layout
+from .corruption import Corrupt, Corruption
 from .decathlon import read_decathlon
 from .preparation import prepare_case
 from .preprocessing import Preprocessing, read_preprocessing
 from .sampler import Draw
+from .scans import read_scans
 from .splits import Split, split_cases
 from .table import read_table
 from .transforms import build_augmentation
@@ -118,7 +120,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         if refused:
             listed = "; ".join(str(error) for error in refused[:SHOWN])
             raise DatasetError(f"{len(refused)} of {len(self.cases)} cases: {listed}", path=self.layout.path)
-        if self.part == "train":
+        if self.part == "train" and self.layout.task != "restoration":
             self._refuse_absent_classes()
 
     def _refusal(self, index: int) -> MedTransferError | None:
@@ -148,6 +150,38 @@ class TableDataset(CaseDataset):
 
     def __init__(self, data_root: str | Path, **arguments: Any) -> None:
         super().__init__(read_table(data_root), **arguments)
+
+
+class ScanDataset(CaseDataset):
+    """Scans without labels: ``image`` is a damaged patch, ``label`` the patch as it was, both (C, D, H, W).
+
+    A plain index gives the case's one fixed patch, damaged in one fixed way, so that validations can be compared.
+
+    Args:
+        data_root: See :func:`medtransfer.data.scans.read_scans`.
+        corruption: See :class:`medtransfer.data.corruption.Corruption`.
+        channels: Names of the channels; those of the dataset by default.
+        **arguments: As :class:`CaseDataset`.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        corruption: Mapping[str, Any] | Corruption | None = None,
+        channels: Sequence[str] | None = None,
+        **arguments: Any,
+    ) -> None:
+        self.corrupt = Corrupt(corruption)
+        super().__init__(read_scans(data_root, channels), **arguments)
+
+    def __getitem__(self, key: int | Draw) -> dict[str, Any]:
+        return self._patch(key if isinstance(key, Draw) else Draw(key, seed=key))
+
+    def _patch(self, draw: Draw) -> dict[str, Any]:
+        sample = super()._patch(draw)
+        with _without_metadata():
+            damaged = self.corrupt(sample["image"], draw.seed)
+        return {**sample, "image": damaged, "label": sample["image"]}
 
 
 def _checked_patch(patch_size: Sequence[int] | None) -> tuple[int, ...] | None:
@@ -204,4 +238,4 @@ def _without_metadata() -> Iterator[None]:
         set_track_meta(before)
 
 
-__all__ = ["Case", "CaseDataset", "DecathlonDataset", "TableDataset"]
+__all__ = ["Case", "CaseDataset", "DecathlonDataset", "ScanDataset", "TableDataset"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import msgspec
 
 from ..errors import DatasetError
 from .cases import Case, Layout, duplicate_ids, refuse, strip_suffixes
+
+_File = TypeVar("_File", bound=msgspec.Struct)
 
 
 class Entry(msgspec.Struct):
@@ -15,6 +18,20 @@ class Entry(msgspec.Struct):
 
     image: str
     label: str
+
+
+class ScanEntry(msgspec.Struct):
+    """One scan, whatever else is said about it."""
+
+    image: str
+
+
+class DecathlonScans(msgspec.Struct):
+    """The keys of ``dataset.json`` that list scans, with and without labels."""
+
+    modality: dict[str, str]
+    training: list[ScanEntry] = []
+    test: list[str | ScanEntry] = []
 
 
 class DecathlonFile(msgspec.Struct):
@@ -40,7 +57,9 @@ def read_decathlon(root: str | Path) -> Layout:
     """
     path = Path(root)
     path = path if path.suffix == ".json" else path / "dataset.json"
-    listing = _decode(path)
+    listing = _decode(path, DecathlonFile)
+    if not listing.training:
+        raise DatasetError("lists no training case", path=path)
     entries = [entry for entry in listing.training if not _is_junk(entry.image)]
     problems = _count_problem(listing) + [problem for entry in entries for problem in _problems(entry, path.parent)]
     problems += [f"the case {name!r} is listed twice" for name in duplicate_ids(_id(entry) for entry in entries)]
@@ -52,16 +71,33 @@ def read_decathlon(root: str | Path) -> Layout:
     return Layout(path, "segmentation", cases, *names, warnings=tuple(_unlisted(cases)))
 
 
-def _decode(path: Path) -> DecathlonFile:
+def read_decathlon_scans(root: str | Path) -> Layout:
+    """The scans of a Decathlon folder, those of ``training`` and those of ``test``; labels are not looked at.
+
+    Raises:
+        DatasetError: as :func:`read_decathlon`; labels may be missing.
+    """
+    path = Path(root)
+    path = path if path.suffix == ".json" else path / "dataset.json"
+    listing = _decode(path, DecathlonScans)
+    listed = [entry if isinstance(entry, str) else entry.image for entry in (*listing.training, *listing.test)]
+    names = [name for name in listed if not _is_junk(name)]
+    problems = [problem for name in names for problem in _path_problems(name, path.parent)]
+    ids = [strip_suffixes(PurePosixPath(name).name) for name in names]
+    problems += [f"the case {name!r} is listed twice" for name in duplicate_ids(ids)]
+    refuse(problems or ([] if names else ["lists no scan"]), path, hint="Correct the file, or fetch the missing scans")
+    channels = _ordered(listing.modality, "modality", path)
+    cases = tuple(Case(case, (_inside(path.parent, name),)) for case, name in zip(ids, names, strict=True))
+    return Layout(path, "restoration", cases, channels, channels)
+
+
+def _decode(path: Path, kind: type[_File]) -> _File:
     if not path.is_file():
         raise DatasetError("no such file", path=path, hint="Set data_root to the folder that holds dataset.json")
     try:
-        listing = msgspec.json.decode(path.read_bytes(), type=DecathlonFile)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"is not a Decathlon dataset.json: {error}", path=path) from error
-    if not listing.training:
-        raise DatasetError("lists no training case", path=path)
-    return listing
 
 
 def _count_problem(listing: DecathlonFile) -> list[str]:

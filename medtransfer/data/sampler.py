@@ -10,6 +10,8 @@ import numpy as np
 import torch.distributed
 from torch.utils.data import Sampler
 
+from ..errors import DatasetError
+
 
 class Draw(NamedTuple):
     """The number of a case and the seed of its random transforms."""
@@ -22,12 +24,17 @@ class CaseSampler(Sampler[Draw]):
     """Draw cases in shuffled rounds; each draw brings the seed of its own augmentation.
 
     Nothing depends on the state of a global generator, so that a resumed run sees the very patches that the unbroken
-    run would have seen, with any number of loader processes.
+    run would have seen, with any number of loader processes. Several processes take the draws in turns: with batches of
+    B they see together what one process sees with batches of twice, three times ... B.
 
     Args:
         dataset: What is drawn from; only its length is used.
         seed: Seed of the stream.
-        samples_per_epoch: Draws that count as one epoch, all processes together; None: every case once.
+        samples_per_epoch: Draws that count as one epoch, all processes together; None: every case once. What is left
+            when it is divided by the processes is not drawn.
+
+    Raises:
+        DatasetError: fewer draws than processes.
 
     >>> sampler = CaseSampler(["a", "b", "c"], seed=1, samples_per_epoch=6)
     >>> sorted(draw.case for draw in sampler)
@@ -41,6 +48,9 @@ class CaseSampler(Sampler[Draw]):
         self.num_cases = len(dataset)
         self.seed = seed or 0
         self.samples_per_epoch = samples_per_epoch or self.num_cases
+        if self.samples_per_epoch < self.world_size:
+            reason = f"{self.samples_per_epoch} samples an epoch are too few for {self.world_size} processes"
+            raise DatasetError(reason, hint="Set the sampler's samples_per_epoch, or start fewer processes")
         self.epoch = 0
         self._order = lru_cache(maxsize=2)(self._shuffled)
 

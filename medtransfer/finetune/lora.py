@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmcv.cnn.bricks import wrappers
@@ -16,8 +16,14 @@ from .parts import ENCODER, names_of, unwrapped
 from .select import What, select
 
 #: exactly these: a subclass may use its weight in another way, as ACS convolutions do
-KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, wrappers.Conv2d, wrappers.Conv3d, wrappers.Linear)
-Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+KINDS = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(wrappers.Linear, wrappers.Conv2d, wrappers.Conv3d, wrappers.ConvTranspose2d, wrappers.ConvTranspose3d),
+)
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Layer = nn.Linear | Convolution | Transposed
+POINTWISE: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 DOWN, UP, SCALE = "lora_down", "lora_up", "lora_scale"
 
 
@@ -26,8 +32,9 @@ def add_lora(model: nn.Module, rank: int = 8, pattern: What | None = None, alpha
 
     A layer then gives ``base(x) + alpha / rank * up(down(x))``: ``down`` is a convolution with the base's kernel,
     stride, padding and dilation to ``rank`` channels, ``up`` one of 1x1x1, zero at first, so that the network computes
-    what it did. A grouped convolution has adapters of ``rank`` channels in each group. The layers' own keys stay, and
-    a network that shares them has the adapters too.
+    what it did. A grouped convolution has adapters of ``rank`` channels in each group; of a transposed one ``down`` is
+    1x1x1 and ``up`` has the base's kernel. The layers' own keys stay, and a network that shares them has the adapters
+    too.
 
     What is frozen, statistics of norms included: the encoder and all adapted layers; of a network whose encoder is not
     known, everything. A new decoder or head trains on.
@@ -36,7 +43,8 @@ def add_lora(model: nn.Module, rank: int = 8, pattern: What | None = None, alpha
         model: A network; adapted where it is.
         rank: Channels of the adapters.
         pattern: Which layers, in the words of :func:`medtransfer.freeze`; all of the encoder, or of the network, when
-            None. Only plain convolutions and linear layers are adapted.
+            None. Convolutions, plain and transposed, and linear layers are adapted; others, such as ACS convolutions,
+            are passed over.
         alpha: Strength; the rank when None.
 
     Returns:
@@ -107,13 +115,13 @@ def _layers(model: nn.Module, what: What | None) -> dict[str, Layer]:
     if not layers:
         raise UsageError(
             f"{'the network' if what is None else repr(what)} holds no layer that can have an adapter",
-            hint="Plain convolutions and linear layers can",
+            hint="Convolutions, plain and transposed, and linear layers can",
         )
     return layers
 
 
 def _add(layer: Layer, rank: int, scale: float) -> None:
-    down, up = _linear_pair(layer, rank) if isinstance(layer, nn.Linear) else _conv_pair(layer, rank)
+    down, up = _pair(layer, rank)
     nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
     nn.init.zeros_(up.weight)
     layer.add_module(DOWN, down.to(layer.weight.device, layer.weight.dtype))
@@ -122,22 +130,23 @@ def _add(layer: Layer, rank: int, scale: float) -> None:
     layer.register_forward_hook(_add_low_rank)
 
 
-def _linear_pair(layer: nn.Linear, rank: int) -> tuple[Layer, Layer]:
-    return nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features, bias=False)
-
-
-def _conv_pair(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, rank: int) -> tuple[Layer, Layer]:
-    kind: Any = type(layer)
-    names = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+def _pair(layer: Layer, rank: int) -> tuple[Layer, Layer]:
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features, bias=False)
+    inner, kind = rank * layer.groups, cast("Any", type(layer))
+    names = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
     same = {name: getattr(layer, name) for name in names}
-    inner = rank * layer.groups
-    down = kind(layer.in_channels, inner, bias=False, **same)
-    return down, kind(inner, layer.out_channels, 1, groups=layer.groups, bias=False)
+    plain: dict[str, Any] = {"groups": layer.groups, "bias": False}
+    if isinstance(layer, Transposed):
+        up = kind(inner, layer.out_channels, output_padding=layer.output_padding, **same, **plain)
+        return POINTWISE[len(layer.kernel_size)](layer.in_channels, inner, 1, **plain), up
+    return kind(layer.in_channels, inner, **same, **plain), kind(inner, layer.out_channels, 1, **plain)
 
 
-def _add_low_rank(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _add_low_rank(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
     down, up = layer.get_submodule(DOWN), layer.get_submodule(UP)
-    return output + getattr(layer, SCALE) * up(down(*inputs))
+    # a transposed convolution may be told its output's size
+    return output + getattr(layer, SCALE) * up(down(inputs[0]), *inputs[1:])
 
 
 @torch.no_grad()
@@ -157,4 +166,6 @@ def _product(layer: Layer) -> Tensor:
     down, up = (layer.get_parameter(f"{name}.weight").double() for name in (DOWN, UP))
     down = down.reshape(groups, down.shape[0] // groups, -1)
     up = up.reshape(groups, up.shape[0] // groups, -1)
-    return torch.bmm(up, down).reshape(layer.weight.shape)
+    # weights of transposed convolutions have their inputs first
+    product = torch.bmm(down.mT, up) if isinstance(layer, Transposed) else torch.bmm(up, down)
+    return product.reshape(layer.weight.shape)

@@ -55,7 +55,7 @@ def parts_of(network: Encoder | UNet) -> list[Part]:
     ['encoder_0', 'encoder_1', 'encoder_2', 'decoder_1', 'decoder_0', 'head']
     """
     stages = network.stages()
-    names = network.down_layer_name if isinstance(network, UNet) else _stage_names(network)
+    names = network.down_layer_name if isinstance(network, UNet) else stage_names(network)
     encoder = [Part(name, ENCODER, (stage,)) for name, stage in zip(names, stages, strict=True)]
     return [*encoder, *_behind(network)]
 
@@ -74,7 +74,7 @@ def _behind(network: Encoder | UNet) -> Iterator[Part]:
         yield Part(HEAD, HEAD, tuple(module for _, module in children))
 
 
-def _stage_names(network: Encoder | UNet) -> list[str]:
+def stage_names(network: Encoder | UNet) -> list[str]:
     """``stem, layer1 ...`` of a residual network, ``stage0 ...`` of others, ``encoder_0 ...`` of a foreign encoder."""
     stages = network.stages()
     origin = origin_of(stages)
@@ -97,7 +97,7 @@ def names_of(model: nn.Module) -> dict[str, Modules]:
     """
     names: dict[str, Modules] = {}
     for network in zoo_networks(model):
-        stages = iter(enumerate(_stage_names(network)))
+        stages = iter(enumerate(stage_names(network)))
         for part in parts_of(network):
             words = [part.kind, part.name]
             if part.kind == ENCODER:

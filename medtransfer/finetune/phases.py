@@ -31,7 +31,7 @@ class Phase:
 
 def build_phases(
     policy: str,
-    encoder: Sequence[str],
+    encoder: Sequence[str] | nn.Module,
     steps: int,
     steps_per_epoch: int = 1,
     share: float = 0.25,
@@ -45,7 +45,7 @@ def build_phases(
 
     Args:
         policy: One of :data:`POLICIES`.
-        encoder: Names of the encoder's stages from the input on, see :func:`encoder_stages`.
+        encoder: Names of the encoder's stages from the input on, or the network of the zoo that has them.
         steps: Of the whole training.
         steps_per_epoch: Of an epoch.
         share: Of ``lp_ft``: above 0, below 1.
@@ -53,6 +53,7 @@ def build_phases(
 
     Raises:
         UsageError: an unknown policy, a number that cannot be meant, or training ends before the stem trains.
+        ModelError: a network whose stages are not known.
 
     >>> build_phases("lp_ft", ["stem", "layer1"], steps=100)
     [Phase(start=0, trains=('decoder', 'head')), Phase(start=25, trains=('encoder', 'decoder', 'head'))]
@@ -64,7 +65,8 @@ def build_phases(
     if policy == "lp_ft":
         return _linear_probe_first(steps, share)
     if policy == "gradual":
-        return _top_down(encoder, steps, steps_per_epoch, every)
+        stages = encoder_stages(encoder) if isinstance(encoder, nn.Module) else encoder
+        return _top_down(stages, steps, steps_per_epoch, every)
     raise UsageError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
 
 
@@ -126,15 +128,24 @@ def train_only(model: nn.Module, trains: Sequence[str], fixed: Parameters | None
     >>> train_only(create_model("resnet10", base_channels=4, stem_channels=4), ("decoder", "head")).names
     ['head_fc.weight', 'head_fc.bias']
     """
+    chosen = trained_by(model, trains, fixed)
+    # what trains is not frozen for a moment: its gradients stay
+    select(model, None).without(chosen).freeze()
+    return chosen.unfreeze()
+
+
+def trained_by(model: nn.Module, trains: Sequence[str], fixed: Parameters | None = None) -> Parameters:
+    """What :func:`train_only` lets train; nothing is changed.
+
+    Raises:
+        UsageError: none of the parts is there.
+    """
     known = names_of(unwrapped(model))
     present = [name for name in trains if name in known]
     if not present:
         raise UsageError(f"this {type(model).__name__} has no {' or '.join(trains)} to train")
-    # what trains is not frozen for a moment: its gradients stay
     chosen = select(model, present)
-    chosen = chosen if fixed is None else chosen.without(fixed)
-    select(model, None).without(chosen).freeze()
-    return chosen.unfreeze()
+    return chosen if fixed is None else chosen.without(fixed)
 
 
 def frozen_now(model: nn.Module) -> Parameters:

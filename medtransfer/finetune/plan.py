@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ..errors import ConfigError
+from .parts import ENCODER
 
 Words: TypeAlias = str | list[str]
 
@@ -25,10 +26,12 @@ class FineTuning(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         share: Of ``lp_ft``: share of the steps before the encoder trains.
         every: Of ``gradual``: epochs from one stage to the next.
         rank, alpha, pattern: Of ``lora``.
-        freeze: Parts that stay frozen in any case, in the words of :func:`medtransfer.freeze`.
+        freeze, freeze_except: Parts that stay frozen in any case, and what of them does not, in the words of
+            :func:`medtransfer.freeze`.
         layer_decay, head_lr_mult, no_decay_norms: See :func:`medtransfer.param_groups`.
-        l2sp: Strength of the penalty for leaving the source weights, in place of weight decay on the encoder, see
-            :class:`~medtransfer.finetune.l2sp.SourcePenalty`.
+        l2sp, l2sp_parts: Strength of the penalty for leaving the source weights, see
+            :class:`~medtransfer.finetune.l2sp.SourcePenalty`, and the parts that it holds in place of weight decay:
+            the encoder, unless more came from the source.
         ema: Decay of the moving average of the weights that are validated and saved as ``best``, such as 0.999.
     """
 
@@ -39,10 +42,12 @@ class FineTuning(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     alpha: float | None = None
     pattern: Words | None = None
     freeze: Words = msgspec.field(default_factory=list)
+    freeze_except: Words = msgspec.field(default_factory=list)
     layer_decay: float | None = None
     head_lr_mult: float = 1.0
     no_decay_norms: bool = True
     l2sp: float | None = None
+    l2sp_parts: Words = msgspec.field(default_factory=lambda: [ENCODER])
     ema: float | None = None
 
     def __post_init__(self) -> None:
@@ -52,6 +57,8 @@ class FineTuning(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"`{name}` must be a number above 0, got {value}")
+        if self.freeze_except and not self.freeze:
+            raise ValueError("`freeze_except` needs `freeze`, from which it leaves out")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must be above 0 and at most 1, got {self.layer_decay}")
         if self.ema is not None and not 0 < self.ema < 1:
@@ -80,6 +87,8 @@ def read_finetune(given: Mapping[str, Any] | FineTuning | None) -> FineTuning | 
     except (msgspec.ValidationError, ValueError, TypeError) as error:
         hint = f"It takes {', '.join(field.name for field in msgspec.structs.fields(FineTuning))}"
         raise ConfigError(f"finetune: {error}", hint=hint) from error
+    if "l2sp_parts" in given and plan.l2sp is None:
+        raise ConfigError("finetune: l2sp_parts needs l2sp, the strength of the penalty")
     for policy, words in OWN_WORDS.items():
         for word in words:
             if word in given and plan.policy != policy:

@@ -118,8 +118,8 @@ def select(model: nn.Module, what: What | None) -> Parameters:
     """What a user means by a word.
 
     A word is tried as the name of a stage (see :func:`~medtransfer.finetune.parts.names_of`) or of a module, then as a
-    regex of tensors' full names, from their start, then as a regex of whole names of stages; a type of modules stands
-    for all of them. Several words add up, None is everything.
+    regex of tensors' full names, from their start, then as a regex of whole names of stages, then as the name of a type
+    of modules (``"BatchNorm3d"``); such a type itself stands for all of them. Several words add up, None is everything.
 
     Raises:
         UsageError: a word stands for nothing in this network; the stages are listed.
@@ -151,8 +151,9 @@ def _select_word(model: nn.Module, word: str | type[nn.Module]) -> Parameters:
     found = _collect(model, lambda name, _: bool(pattern.match(name)))
     if not (len(found) or found.norms):
         named = [module for name, parts in stages.items() if pattern.fullmatch(name) for module in parts]
-        found = _inside(model, named) if named else _refuse(model, word)
-    return found
+        named = named or [module for module in model.modules() if type(module).__name__ == word]
+        found = _inside(model, named)
+    return found if len(found) or found.norms else _refuse(model, word)
 
 
 def _inside(model: nn.Module, modules: Iterable[nn.Module]) -> Parameters:

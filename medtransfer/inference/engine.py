@@ -13,9 +13,13 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, ResourceError
 from ..model_zoo.bfloat16 import guard_for
-from ..volumes.memory import available_memory
+from ..volumes.memory import available_memory, size_text
 
 _SHARE = 0.6  # of what is free; the rest is for the results and for other programs
+
+
+class PassTooLargeError(ResourceError):
+    """One pass of the network took more memory than there is; windows may still do."""
 
 
 class Engine:
@@ -44,7 +48,7 @@ class Engine:
         """Logits in float32 on the device, of an image (1, C, D, H, W) from anywhere.
 
         Raises:
-            ResourceError: the device's memory did not suffice.
+            PassTooLargeError: the device's memory did not suffice.
         """
         try:
             # not inference_mode: in it the guard does not see the convolutions
@@ -99,9 +103,11 @@ class Engine:
         # twice the largest: a convolution's own workspace, and what is made between modules (cat, interpolate)
         return live.peak + 2 * live.largest
 
-    def _out_of_memory(self, image: Tensor) -> ResourceError:
-        sizes = "x".join(str(size) for size in image.shape[2:])
-        return ResourceError(f"no memory for one pass over {sizes} voxels on {self.device}", hint="Give a smaller tile")
+    def _out_of_memory(self, image: Tensor) -> PassTooLargeError:
+        sizes, channels = tuple(image.shape[2:]), int(getattr(self.network, "num_classes", None) or 1)
+        needed = size_text(self.estimate_bytes(sizes, channels))
+        reason = f"no memory for one pass over {'x'.join(map(str, sizes))} voxels on {self.device} (about {needed})"
+        return PassTooLargeError(reason, hint="Give a smaller tile")
 
 
 class _LiveTensors:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..adapter import persist
-from ..checkpoint.card import ModelCard
-from ..errors import ModelError, ResourceError, UsageError
+from ..checkpoint.card import RESTORATION, ModelCard
+from ..devices import choose_device, choose_precision
+from ..errors import CheckpointError, ModelError, ResourceError, UsageError
 from ..volumes.memory import require_memory, size_text
 from ..volumes.prepare import Prepared, prepare
 from ..volumes.read import Source, case_name, read_volume
-from .devices import choose_device, choose_precision
-from .engine import Engine
+from .engine import Engine, PassTooLargeError
 from .result import Prediction
 from .windows import Plan, plan_whole, plan_windows, run_classifier, run_segmenter
 
@@ -41,7 +41,7 @@ class Predictor:
         overlap: Share by which windows overlap.
 
     Raises:
-        CheckpointError: the model folder was refused.
+        CheckpointError: the model folder was refused, or holds a network that only restores scans.
         UsageError: an option that cannot be.
         ResourceError: a device that is not there.
 
@@ -69,6 +69,11 @@ class Predictor:
         self.folder = None if isinstance(model, nn.Module) else Path(model)
         network = model if isinstance(model, nn.Module) else persist.load(Path(model))
         self.card = persist.card_of(network, card)
+        if self.card.task == RESTORATION:
+            reason = "was trained to restore scans, without labels: it has no classes to predict"
+            raise CheckpointError(
+                reason, path=self.folder, hint="Fine-tune it on labelled scans: transfer=dict(source=...)"
+            )
         self.engine = Engine(network, chosen, dtype)
 
     def predict(self, source: Source, nan: float | None = None) -> Prediction:
@@ -88,7 +93,7 @@ class Predictor:
         prepared = prepare(volume, self.card.orientation, self.card.spacing, self.card.intensity)
         plan = self._plan(prepared)
         ready = time.perf_counter()
-        logits, notes = self._logits(prepared, plan)
+        logits, plan, notes = self._logits_in_memory(prepared, plan)
         details = {
             "device": str(self.engine.device),
             "precision": str(self.engine.dtype).removeprefix("torch."),
@@ -111,8 +116,11 @@ class Predictor:
         fixed = patch is not None and self.engine.sees_whole_input
         if not fixed and self._fits(whole):
             return whole
-        window = patch or [_round_up(DEFAULT_WINDOW, stride) for stride in self.engine.strides]
-        return self._affordable(plan_windows(shape, window, self.overlap))
+        return self._windows(prepared)
+
+    def _windows(self, prepared: Prepared) -> Plan:
+        window = self.card.patch_size or [_round_up(DEFAULT_WINDOW, stride) for stride in self.engine.strides]
+        return self._affordable(plan_windows(prepared.grid.shape, window, self.overlap))
 
     def _fits(self, plan: Plan) -> bool:
         return self.engine.fits(plan.window, len(self.card.classes), self.memory)
@@ -126,6 +134,21 @@ class Predictor:
             raise ResourceError(reason, hint="Give a smaller tile, or more memory")
         require_memory(4 * (classes + 1) * math.prod(plan.padded), "the blended logits")
         return plan
+
+    def _logits_in_memory(self, prepared: Prepared, plan: Plan) -> tuple[Tensor, Plan, list[str]]:
+        """Logits, and the plan that gave them: if one pass was estimated to fit and did not, windows, tried once."""
+        try:
+            logits, notes = self._logits(prepared, plan)
+            return logits, plan, notes
+        except PassTooLargeError as error:
+            smaller = self._windows(prepared)
+            if self.tile != "auto" or math.prod(smaller.window) >= math.prod(plan.window):
+                raise
+            note = f"{error.reason}: run in windows of {'x'.join(map(str, smaller.window))} voxels"
+        if self.engine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        logits, notes = self._logits(prepared, smaller)
+        return logits, smaller, [note, *notes]
 
     def _logits(self, prepared: Prepared, plan: Plan) -> tuple[Tensor, list[str]]:
         """Logits on the CPU; where shorter numbers overflow, float32 is used and said."""

@@ -26,7 +26,7 @@ from .config import SECTION_KEYS, did_you_mean
 
 # words of a config that are not mmengine's
 OWN_KEYS = (
-    *("transfer", "finetune", "data_root", "split", "preprocessing", "patch_size"),
+    *("transfer", "finetune", "compare", "data_root", "split", "preprocessing", "patch_size"),
     *("best_metric", "description", "license", "medtransfer_version"),
 )
 PATH_KEYS = ("data_root", "source")
@@ -44,15 +44,20 @@ LOADER_KEYS = (
 Found = tuple[str, Mapping[str, Any], Registry]
 
 
-def check_config(cfg: Config) -> None:
+def check_config(cfg: Config, paths: bool = True) -> None:
     """Refuse what cannot be meant.
+
+    Args:
+        cfg: The config.
+        paths: Paths of another machine are refused too.
 
     Raises:
         ConfigError: the first thing that is wrong, with its dotted name and, if there are any, close names.
     """
     try:
         _check_top_level(cfg)
-        _check_paths(cfg._cfg_dict, "")
+        if paths:
+            _check_paths(cfg._cfg_dict, "")
         _check_sections(cfg)
         for trail, part, home in _typed_parts(cfg):
             check_part(trail, part, home)

@@ -43,6 +43,7 @@ def save_position(runner: Runner, name: str, epoch: int, step: int, **parts: boo
     """
     # each process draws from generators of its own
     runner.random_states_of_all = all_gather_object(random_states())
+    runner.gradients_of_all = all_gather_object(_gradients(runner))
     path = Path(runner.work_dir) / name
     runner.message_hub.update_info("last_ckpt", str(path))
     runner.save_checkpoint(runner.work_dir, name, meta={"epoch": epoch, "iter": step}, by_epoch=False, **parts)
@@ -132,7 +133,8 @@ class PlainCheckpoints(Hook):
             model=as_plain(runner.cfg.get("model", {}).to_dict()) if runner.cfg.get("model") else {},
         )
         checkpoint.clear()
-        checkpoint.update(plain, state_dict=weights, gradients=_gradients(runner))
+        gradients = getattr(runner, "gradients_of_all", None) or [_gradients(runner)]
+        checkpoint.update(plain, state_dict=weights, gradients=gradients if any(gradients) else [])
         checkpoint["random_states"] = getattr(runner, "random_states_of_all", None) or [random_states()]
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -155,7 +157,7 @@ class PlainCheckpoints(Hook):
         if not loaded:
             return
         parameters = dict(plain_model(runner).named_parameters())
-        for name, gradient in (loaded["gradients"] or {}).items():
+        for name, gradient in _own_gradients(loaded["gradients"]).items():
             parameters[name].grad = gradient.to(parameters[name].device)
         _restore(loaded["random_states"])
         if _validation_is_due(runner):
@@ -166,6 +168,15 @@ def _gradients(runner: Runner) -> dict[str, torch.Tensor]:
     """Those that are being accumulated: after a step of the optimizer there are none."""
     named = plain_model(runner).named_parameters()
     return {name: value.grad.detach().cpu() for name, value in named if value.grad is not None}
+
+
+def _own_gradients(gradients: Any) -> Mapping[str, torch.Tensor]:
+    """Those of this process, which are summed with the others' when the step is made; of other processes, the mean."""
+    parts = [gradients] if isinstance(gradients, Mapping) else list(gradients or ())
+    if not parts or len(parts) == get_world_size():
+        return parts[get_rank()] if parts else {}
+    # added one by one they keep their layout in memory
+    return {name: sum((part[name] for part in parts[1:]), parts[0][name]) / len(parts) for name in parts[0]}
 
 
 def _restore(states: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Set the generators to what :func:`random_states` gave.
+    """Set the generators to what :func:`random_states` gave; a warning tells when there are other CUDA devices now.
 
     >>> before = random_states()
     >>> first = random.random()
@@ -225,5 +226,9 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     kind, keys, *rest = states["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002 - the global one
     torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(list(states["cuda"]))
+    saved, devices = list(states.get("cuda") or ()), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if len(saved) != devices:
+        text = f"the checkpoint has the random states of {len(saved)} CUDA devices, this machine has {devices}"
+        warnings.warn(f"{text}: the run goes on, but not bit for bit as it would have", stacklevel=2)
+    for number, state in enumerate(saved[:devices]):
+        torch.cuda.set_rng_state(state.cpu(), number)

@@ -232,9 +232,10 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
         "kernels",
     ),
     "finetune": (
-        *("policy", "share", "every", "rank", "alpha", "pattern", "freeze"),
-        *("layer_decay", "head_lr_mult", "no_decay_norms", "l2sp", "ema"),
+        *("policy", "share", "every", "rank", "alpha", "pattern", "freeze", "freeze_except"),
+        *("layer_decay", "head_lr_mult", "no_decay_norms", "l2sp", "l2sp_parts", "ema"),
     ),
+    "compare": ("sources", "policies", "cases", "seeds", "transfer"),
     "train_cfg": ("type", "by_epoch", "max_epochs", "max_iters", "val_begin", "val_interval", "dynamic_intervals"),
     "train_dataloader": _LOADER,
     "val_dataloader": _LOADER,

@@ -77,7 +77,15 @@ def _worker(text: str) -> ResourceError | None:
         hint = "Raise the loader's timeout, or set num_workers=0 to see where it hangs"
         return ResourceError(f"no worker process gave a batch within {late[1]} s", hint=hint)
     if died:
-        how = f"was killed by signal {signal[1]}" if signal else "ended without a word"
-        reason = f"the loader's worker process {died[1]} {how}; often that is memory"
-        return ResourceError(reason, hint="Set fewer workers, then go on with --resume auto")
+        return lost_worker(died[1], f"was killed by signal {signal[1]}" if signal else "ended without a word")
     return None
+
+
+def lost_worker(pid: str, how: str = "ended without a word") -> ResourceError:
+    """What to say when a worker process is no longer there.
+
+    >>> print(lost_worker("17").reason)
+    the loader's worker process 17 ended without a word; often that is memory
+    """
+    reason = f"the loader's worker process {pid} {how}; often that is memory"
+    return ResourceError(reason, hint="Set fewer workers, then go on with --resume auto")

@@ -23,6 +23,7 @@ from ..errors import ConfigError, MedTransferError
 from ..files import atomic_file
 from ..finetune.lora import merged
 from ..reporting.curves import curves_png
+from .averaging import averaged
 from .checkpoint_hooks import plain_model
 from .checkpoints import not_finite
 from .registry import HOOKS
@@ -101,9 +102,11 @@ class BestModel(Hook):
             self._save(runner, scores)
 
     def after_train(self, runner: Runner) -> None:
-        """Without any validation the last weights are the best there are."""
-        if not (Path(runner.work_dir) / "best").exists():
-            self._save(runner, {})
+        """Without any validation the last weights, or their average, are the best there are."""
+        nothing_chosen = runner.message_hub.get_info("best_score") is None
+        if nothing_chosen or not (Path(runner.work_dir) / "best").exists():
+            with averaged(runner):
+                self._save(runner, {})
 
     def _save(self, runner: Runner, scores: dict[str, float]) -> None:
         if not is_main_process():

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import random
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, cast
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.runner import set_random_seed
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..data.sampler import Draw
 from ..errors import ConfigError, DatasetError, MedTransferError, ModelError
-from . import faults, registry
+from . import faults, registry, workers
+from .distributed import first_decides
 from .runner import TrainingRunner
 
 TIMEOUT = 600.0  # seconds that a worker process may take for a batch, unless the config says otherwise
@@ -37,8 +37,9 @@ def build_loaders(cfg: Config, saved_seed: int | None = None) -> dict[str, DataL
         DatasetError: data that were refused, or a split that leaves no case.
     """
     seed = (cfg.get("randomness") or {}).get("seed") if saved_seed is None else saved_seed
-    seed = random.randrange(2**31) if seed is None else int(seed)
-    cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
+    seed = first_decides(lambda: random.randrange(2**31)) if seed is None else int(seed)
+    # what is drawn beside the patches, as dropout is, differs from process to process; the networks are made equal
+    cfg.randomness = {"diff_rank_seed": get_world_size() > 1, **(cfg.get("randomness") or {}), "seed": seed}
     set_random_seed(seed)
     loaders = {}
     for key in ("train_dataloader", "val_dataloader"):
@@ -95,48 +96,41 @@ class CaseLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         # the seed of the worker processes: that of the epoch, however often the run was resumed
         cast("torch.Generator", self.generator).manual_seed(getattr(self.sampler, "epoch", 0))
+        if isinstance(self.dataset, NamedCases):
+            self.dataset.watch(self.num_workers)
         ended = False
         iterator = super().__iter__()
+        workers.bound(iterator)
         try:
             while (batch := self._next(iterator)) is not None:
-                with _no_deaths_seen():
+                with workers.at_death(signal.SIG_DFL):
                     yield batch
             ended = True
         finally:
             if not (ended and self.persistent_workers):
-                _end_workers(iterator)
+                workers.end(iterator)
 
-    def _next(self, iterator: Iterator[Any]) -> Any:
+    def _next(self, iterator: Any) -> Any:
+        with workers.at_death(signal.SIG_DFL):  # another death must not disturb what is said of the first
+            return self._batch(iterator)
+
+    def _batch(self, iterator: Any) -> Any:
         try:
-            if self.num_workers:
-                torch._C._error_if_any_worker_fails()
-            batch = next(iterator, None)
-        except RuntimeError as error:
+            with workers.at_death(workers.raise_its_error):
+                if self.num_workers:
+                    torch._C._error_if_any_worker_fails()
+                batch = next(iterator, None)
+        except (RuntimeError, OSError, EOFError) as error:  # the latter: a worker ended while it handed over a batch
             if self.on_fault is not None:
                 self.on_fault()
-            fault = faults.describe(error)
+            places = self.dataset.places() if isinstance(self.dataset, NamedCases) else {}
+            fault = workers.fault(error, iterator, places)
             if fault is None:
                 raise
             raise fault from error
         if isinstance(batch, Failure):
             raise batch.error from RuntimeError(batch.traceback)
         return batch
-
-
-@contextmanager
-def _no_deaths_seen() -> Iterator[None]:
-    """Put aside torch's handler for dead worker processes, which raises wherever the program is, while a step is made.
-
-    The loader asks for them before it waits for the next batch.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-        yield
-        return
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)  # None: not set from Python
 
 
 class _FromBatch:
@@ -153,12 +147,6 @@ class _FromBatch:
         yield from islice(iter(self.batches), first, None)
 
 
-def _end_workers(iterator: Any) -> None:
-    """End the worker processes now, those that hang too; later, when nobody holds the error, would be too late."""
-    if hasattr(iterator, "_shutdown_workers"):
-        iterator._shutdown_workers()
-
-
 class Failure:
     """An error on its way out of a worker process: torch would hand on its text alone, or hang if it has no name."""
 
@@ -171,6 +159,7 @@ class NamedCases(Dataset[Any]):
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        self._at = torch.zeros(0, dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -180,14 +169,33 @@ class NamedCases(Dataset[Any]):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
+    def watch(self, workers: int) -> None:
+        """Let the main process see which case each of so many worker processes, which start now, is at: from 1."""
+        if len(self._at) != workers:
+            self._at = torch.zeros(workers, dtype=torch.int64).share_memory_()
+
+    def places(self) -> dict[int, str]:
+        """The case that each worker process is at, by the process's number; those between two cases are not there."""
+        return {worker: self._case(number - 1) for worker, number in enumerate(self._at.tolist()) if number}
+
     def __getitem__(self, key: Any) -> Any:
+        worker, number = get_worker_info(), key.case if isinstance(key, Draw) else key
+        if worker is None:
+            return self._read(key)
+        if isinstance(number, int) and worker.id < len(self._at):
+            self._at[worker.id] = number + 1
+        try:
+            return self._read(key)
+        except MedTransferError as error:
+            return Failure(error, traceback.format_exc())
+        finally:
+            self._at[worker.id : worker.id + 1] = 0
+
+    def _read(self, key: Any) -> Any:
         try:
             return self.dataset[key]
         except Exception as error:  # whatever a transform raises
-            named = _with_case(error, self._case(key))
-            if get_worker_info() is None:
-                raise named from error
-            return Failure(named, traceback.format_exc())
+            raise _with_case(error, self._case(key)) from error
 
     def _case(self, key: Any) -> str:
         number = key.case if isinstance(key, Draw) else key

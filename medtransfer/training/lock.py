@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ import msgspec
 from ..errors import MedTransferError, OutputExistsError, ResourceError, UsageError
 
 LOCK = "run.lock"
+#: seconds in which a process that made a lock has written its name into it
+WRITING = 2.0
 _WRONG_PATH = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EINVAL}
 
 
@@ -61,15 +64,27 @@ def locked(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder).absolute()
     made = _make(folder)
     try:
-        _take(folder / LOCK)
-        try:
+        with held(folder / LOCK):
             yield folder
-        finally:
-            (folder / LOCK).unlink(missing_ok=True)
     finally:
         for path in made:
             with suppress(OSError):  # it holds something, as it should
                 path.rmdir()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock file, in a folder that is there.
+
+    Raises:
+        OutputExistsError: another process holds it.
+        ResourceError: it cannot be written.
+    """
+    _take(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _make(folder: Path) -> list[Path]:
@@ -119,6 +134,8 @@ def _remove_stale(path: Path) -> None:
         return
     except msgspec.DecodeError:
         holder = None  # a process was killed, or the disk was full, while it wrote its name
+        if _age(path) < WRITING:  # or it is about to
+            raise OutputExistsError("another run takes this work_dir at the same time", path=path.parent) from None
     if holder is not None and not holder.is_gone():
         where = f"process {holder.pid} on {holder.host}"
         hint = f"Wait for it, name another --work-dir, or delete {path.name} if that process is gone"
@@ -130,3 +147,10 @@ def _remove_stale(path: Path) -> None:
         if aside.read_bytes() != text:
             os.replace(aside, path)
         aside.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written, 0 if it is gone."""
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime
+    return 0.0

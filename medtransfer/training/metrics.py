@@ -1,4 +1,4 @@
-"""Scores of a validation: mean Dice with its own rule for empty masks, accuracy and AUROC."""
+"""Scores of a validation: mean Dice with its own rule for empty masks, accuracy and AUROC, restored variance."""
 
 from __future__ import annotations
 
@@ -45,7 +45,17 @@ def dice_scores(counts: np.ndarray) -> np.ndarray:
         return np.where(found + wanted > 0, 2 * both / (found + wanted), np.nan)
 
 
-class MeanDice(BaseMetric):
+class _Gathered(BaseMetric):
+    """A metric whose results the first process gets from the others, each case once, in the order of the cases.
+
+    mmengine's own default passes them through pickle files in a folder of the present directory.
+    """
+
+    def __init__(self, prefix: str | None = None) -> None:
+        super().__init__(collect_device="gpu", prefix=prefix)  # by messages; with gloo they go from CPU to CPU
+
+
+class MeanDice(_Gathered):
     """Dice of each class but the background, and their mean.
 
     A case counts for a class when the class is in its reference or in its prediction: a missed structure and an
@@ -76,7 +86,7 @@ class MeanDice(BaseMetric):
         return list((self.dataset_meta or {})["classes"])
 
 
-class ClassificationScores(BaseMetric):
+class ClassificationScores(_Gathered):
     """Share of right cases, and the area under the ROC curve: one class against the rest, averaged over the classes.
 
     A class that no case has, or that all have, has no AUROC and is left out of the mean.
@@ -107,6 +117,29 @@ class ClassificationScores(BaseMetric):
         return {"auroc": _mean(np.array(list(by_class.values()))), "accuracy": accuracy, **by_class}
 
 
+class RestorationScores(_Gathered):
+    """``r2``, the share of the variance of the undamaged patches that the restored ones explain: 1 is perfect."""
+
+    default_prefix = "restoration"
+
+    @classmethod
+    def score_names(cls, classes: Sequence[str]) -> list[str]:
+        """Names of the scores, known before any case is."""
+        return [f"{cls.default_prefix}/r2"]
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Add up squares: of what is wrong, and of what there was to restore."""
+        for sample in data_samples:
+            wanted = sample["reference"].double()
+            wrong = float((sample["restored"].double() - wanted).square().sum())
+            self.results.append((wrong, float((wanted - wanted.mean()).square().sum())))
+
+    def compute_metrics(self, results: list[tuple[float, float]]) -> dict[str, float]:
+        """``r2`` over all patches together; NaN if all of them are constant."""
+        wrong, total = np.array(results).sum(axis=0)
+        return {"r2": float(1 - wrong / total) if total else math.nan}
+
+
 def _auroc(score: Tensor, is_class: Tensor) -> float:
     if is_class.all() or not is_class.any():
         return math.nan
@@ -119,5 +152,5 @@ def _mean(values: np.ndarray) -> float:
     return float(counted.mean()) if len(counted) else math.nan
 
 
-for _metric in (MeanDice, ClassificationScores):
+for _metric in (MeanDice, ClassificationScores, RestorationScores):
     METRICS.register_module(module=_metric)

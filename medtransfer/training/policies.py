@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,20 +15,19 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import ConfigError, ModelError, UsageError
-from ..finetune.freeze import freeze, trainable_table
+from ..finetune.freeze import freeze
 from ..finetune.groups import param_groups
 from ..finetune.l2sp import SourcePenalty
 from ..finetune.lora import add_lora
-from ..finetune.parts import ENCODER
-from ..finetune.phases import Phase, build_phases, encoder_stages, frozen_now, phase_at, train_only
+from ..finetune.phases import Phase, build_phases, frozen_now, phase_at, train_only
 from ..finetune.plan import FineTuning, read_finetune
 from ..finetune.select import Parameters, select
+from ..finetune.trainable import TrainableTable, trainable_table
+from . import averaging
 from .checkpoint_hooks import plain_model
 from .registry import OPTIM_WRAPPERS, OPTIMIZERS, REGISTRIES
 from .tasks import Task
 
-#: between BestModel, which is to see the average, and KeepCheckpoints, which is to see the weights themselves
-EMA_PRIORITY = 80
 OPTIM_WRAPPER_CONSTRUCTORS = REGISTRIES["OPTIM_WRAPPER_CONSTRUCTORS"]
 
 
@@ -45,10 +45,17 @@ class ParameterGroups:
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Every parameter is in a group, frozen ones too, so that none is missing when it is unfrozen."""
         optimizer = dict(self.wrapper["optimizer"])
-        decay = optimizer.get("weight_decay", 0.0)
-        optimizer["params"] = param_groups(model, optimizer["lr"], decay, **self.arguments)
+        optimizer["params"] = param_groups(model, optimizer["lr"], _weight_decay(optimizer), **self.arguments)
         built = OPTIMIZERS.build(optimizer)
         return OPTIM_WRAPPERS.build({"type": "OptimWrapper", **self.wrapper, "optimizer": built})
+
+
+def _weight_decay(optimizer: Mapping[str, Any]) -> float:
+    """That of the config, else the optimizer's own default."""
+    kind = OPTIMIZERS.get(optimizer["type"])
+    default = inspect.signature(kind).parameters.get("weight_decay") if kind else None
+    value = optimizer.get("weight_decay", 0.0 if default is None else default.default)
+    return float(value)
 
 
 def prepare(cfg: Config) -> None:
@@ -65,14 +72,17 @@ def prepare(cfg: Config) -> None:
         raise ConfigError("finetune makes the optimizer's groups, but optim_wrapper has a constructor or paramwise_cfg")
     if "lr" not in wrapper.get("optimizer", {}):
         raise ConfigError("finetune needs optim_wrapper.optimizer.lr")
+    if "OneCycleLR" in _schedulers(cfg) and (plan.layer_decay not in (None, 1) or plan.head_lr_mult != 1):
+        reason = "param_scheduler OneCycleLR gives all parts one learning rate, finetune asks for several"
+        raise ConfigError(reason, hint="Use type='OneCycle', which keeps their ratios")
     names = ("layer_decay", "head_lr_mult", "no_decay_norms")
     arguments = {name: getattr(plan, name) for name in names}
     wrapper.update(
         constructor="ParameterGroups",
-        paramwise_cfg={**arguments, "no_decay": [ENCODER] if plan.l2sp else []},
+        paramwise_cfg={**arguments, "no_decay": plan.l2sp_parts if plan.l2sp else []},
     )
     if plan.ema is not None:
-        average = {"type": "EMAHook", "momentum": 1 - plan.ema, "priority": EMA_PRIORITY}
+        average = {"type": "EMAHook", "momentum": 1 - plan.ema, "priority": averaging.PRIORITY}
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), average]
     if plan.policy in ("lp_ft", "gradual"):
         # what is frozen for a while is in the wrapper from the start, and has no gradient in some steps
@@ -109,7 +119,8 @@ class FineTune(Hook):
     def before_train(self, runner: Runner) -> None:
         """Begin with the phase of the first step, which is a later one in a resumed run."""
         self._enter(runner)
-        _say(runner, f"what trains:\n{trainable_table(_network(runner))}")
+        network = _network(runner)
+        _say(runner, f"what trains:\n{what_trains(runner.cfg, network, self.phases, self.fixed(network))}")
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Go on to the next phase at its first step."""
@@ -119,14 +130,25 @@ class FineTune(Hook):
             _say(runner, f"from step {runner.iter + 1} on these train: {', '.join(self._present.trains)}")
 
     def _enter(self, runner: Runner) -> None:
-        network = _network(runner)
+        fixed = self.fixed(_network(runner)).freeze()
+        if self.phases:
+            self._present = phase_at(self.phases, runner.iter)
+            train_only(fixed.model, self._present.trains, fixed)
+
+    def fixed(self, network: nn.Module) -> Parameters:
+        """What of the network is frozen in every phase."""
         # by name: mmengine may have exchanged synchronised norms
         everything = select(network, None)
         named = {name: everything.by_name[name] for name in self._fixed}
-        fixed = Parameters(network, named, {name: everything.norms[name] for name in self._norms}).freeze()
-        if self.phases:
-            self._present = phase_at(self.phases, runner.iter)
-            train_only(network, self._present.trains, fixed)
+        return Parameters(network, named, {name: everything.norms[name] for name in self._norms})
+
+
+class TellWhatTrains(Hook):
+    """Log what trains, where no key ``finetune`` changes it."""
+
+    def before_train(self, runner: Runner) -> None:
+        """As :class:`FineTune` does."""
+        _say(runner, f"what trains:\n{what_trains(runner.cfg, _network(runner))}")
 
 
 def _say(runner: Runner, text: str) -> None:
@@ -138,36 +160,68 @@ def _network(runner: Runner) -> nn.Module:
     return plain_model(runner).get_submodule("network")
 
 
+def what_trains(
+    cfg: Config, network: nn.Module, phases: Sequence[Phase] = (), fixed: Parameters | None = None
+) -> TrainableTable:
+    """The table of what trains, with the highest learning rates that the schedule comes to.
+
+    Args:
+        cfg: The config after :func:`prepare`.
+        network: The network of the task after :func:`start`.
+        phases, fixed: Of the hook that ``start`` gave, if it has phases.
+    """
+    return trainable_table(network, _groups(cfg, network), phases, fixed)
+
+
+def _groups(cfg: Config, network: nn.Module) -> list[dict[str, Any]]:
+    wrapper = cfg.optim_wrapper
+    optimizer, is_own = wrapper.get("optimizer", {}), wrapper.get("constructor") == ParameterGroups.__name__
+    schedulers = _schedulers(cfg)
+    rate = schedulers.get("OneCycle") or schedulers.get("OneCycleLR") or optimizer.get("lr")
+    if not isinstance(rate, int | float) or (
+        not is_own and (wrapper.get("constructor") or wrapper.get("paramwise_cfg"))
+    ):
+        return []  # of the user's own making
+    if is_own:
+        return param_groups(network, rate, _weight_decay(optimizer), **wrapper.paramwise_cfg)
+    return [{"params": list(network.parameters()), "lr": rate, "weight_decay": _weight_decay(optimizer)}]
+
+
+def _schedulers(cfg: Config) -> dict[Any, float | None]:
+    """Types of the schedulers, each with its highest learning rate where it states one."""
+    given = cfg.get("param_scheduler") or []
+    return {part.get("type"): part.get("eta_max") for part in ([given] if isinstance(given, Mapping) else given)}
+
+
 def start(cfg: Config, task: Task, steps_per_epoch: int) -> list[Hook]:
     """Bring a task's network, which holds its source weights, into the state in which fine-tuning begins.
 
     Returns:
-        The hook that goes on from there; none without the key ``finetune``.
+        The hook that goes on from there: :class:`FineTune`, without the key ``finetune`` :class:`TellWhatTrains`.
 
     Raises:
         ConfigError: the network has no such parts, or training is too short for the policy.
     """
     plan = read_finetune(cfg.get("finetune"))
     if plan is None:
-        return []
+        return [TellWhatTrains()]
     try:
-        return [_start(plan, task, _steps(cfg, steps_per_epoch), steps_per_epoch)]
+        return [_start(plan, task, steps_of(cfg, steps_per_epoch), steps_per_epoch)]
     except (UsageError, ModelError) as error:
         raise ConfigError(f"finetune: {error.reason}", path=cfg.filename, hint=error.hint) from error
 
 
 def _start(plan: FineTuning, task: Task, steps: int, steps_per_epoch: int) -> FineTune:
     network = task.network
-    penalty = None if plan.l2sp is None else SourcePenalty(network, plan.l2sp)
+    penalty = None if plan.l2sp is None else SourcePenalty(network, plan.l2sp, plan.l2sp_parts)
     task.penalty = penalty
     if plan.policy == "lora":
         add_lora(network, plan.rank, plan.pattern, plan.alpha)
         phases: list[Phase] = []
     else:
-        stages = encoder_stages(network)
-        phases = build_phases(plan.policy, stages, steps, steps_per_epoch, plan.share, plan.every)
+        phases = build_phases(plan.policy, network, steps, steps_per_epoch, plan.share, plan.every)
     if plan.freeze:
-        freeze(network, plan.freeze)
+        freeze(network, plan.freeze, except_=plan.freeze_except or None)
     hook = FineTune(network, phases, penalty)
     if len(phases) == 1:
         # before the distributed wrapper counts what has gradients
@@ -175,7 +229,8 @@ def _start(plan: FineTuning, task: Task, steps: int, steps_per_epoch: int) -> Fi
     return hook
 
 
-def _steps(cfg: Config, steps_per_epoch: int) -> int:
+def steps_of(cfg: Config, steps_per_epoch: int) -> int:
+    """Steps of the whole training."""
     loop = cfg.train_cfg
     return int(loop.get("max_iters") or loop["max_epochs"] * steps_per_epoch)
 

@@ -27,6 +27,10 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 class MixedPrecision(OptimWrapper):
     """mmengine's optimizer wrapper with autocast, on a CPU too (``AmpOptimWrapper`` refuses one).
 
+    With ``accumulative_counts=K`` the optimizer steps after every K batches, with the mean of their gradients, and
+    after the last batch of the run. Whatever else counts steps (schedules, averages, phases, checkpoints, validations)
+    goes by batches. A run that is stopped amid K batches keeps the gradients that wait, and goes on bit for bit.
+
     Args:
         dtype: ``"bfloat16"``, ``"float16"`` (CUDA only, with loss scaling), ``"float32"`` (no autocast) or ``"auto"``.
         **arguments: Those of ``OptimWrapper``: ``optimizer``, ``accumulative_counts``, ``clip_grad``.
@@ -54,6 +58,13 @@ class MixedPrecision(OptimWrapper):
         with nullcontext() if self._guard is None else self._guard.backward():
             self.scaler.scale(loss).backward(**kwargs)
         self._inner_count += 1
+        # schedules go by batches; they would warn that no step of the optimizer came before theirs
+        self._global_step = max(getattr(self, "_global_step", 0), 0)
+
+    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
+        """mmengine's, which says of a run resumed amid an accumulation that gradients are lost: they are not."""
+        super().initialize_count_status(model, 0, max_counts)
+        self._inner_count = init_counts
 
     def step(self, **kwargs: Any) -> None:
         """Clip if asked to, then update; a float16 step with inf or NaN gradients is left out."""

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import torch
 from mmengine.config import Config
-from mmengine.dist import init_dist, is_main_process
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from ..adapter.report import TransferReport
-from ..adapter.transfer import transfer
+from ..data.cases import Layout
 from ..data.dataset import CaseDataset
 from ..data.preprocessing import read_preprocessing
 from ..errors import ConfigError, OutputExistsError, UsageError
-from ..files import atomic_file
-from . import checkpoint_hooks, faults, hooks, loops, metrics, policies, precision, registry, schedule, tasks
+from . import checkpoint_hooks, faults, hooks, loops, metrics, norms, policies, precision, registry, schedule, tasks
 from .check import check_config, check_options, told_version
 from .checkpoint_hooks import PlainCheckpoints
 from .checkpoints import check_resumable, find_resumable, install, tidy
 from .config import find_config, list_configs, parse_options, read_config
+from .distributed import Crew, check_same_data, first_decides, launched
 from .loaders import build_loaders, in_config_words
 from .lock import LOCK, locked
+from .receipt import transferred, write_receipt
 from .runner import TrainingRunner, mmengine_scope
 from .stopping import StopOnSignal
 
 __all__ = ["find_config", "list_configs", "read_config", "run"]
 
 # importing these rooms' modules registers what they define
-REGISTERED = (checkpoint_hooks, hooks, loops, metrics, policies, precision, schedule, tasks)
-BEST_METRIC = {"segmentation": "dice/mean", "classification": "scores/auroc"}
-LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+REGISTERED = (checkpoint_hooks, hooks, loops, metrics, norms, policies, precision, schedule, tasks)
+BEST_METRIC = {"segmentation": "dice/mean", "classification": "scores/auroc", "restoration": "restoration/r2"}
 
 
 def run(
@@ -58,7 +57,8 @@ def run(
         resume: ``"auto"``, the newest checkpoint of ``work_dir`` that can be read; or a checkpoint file.
         amp: Mixed precision: True, False, or ``"bfloat16"``, ``"float16"``, ``"float32"``; None: as configured.
         cfg_options: Keys of the config to set, as a dict or as ``KEY=VALUE`` strings.
-        launcher: ``"none"``, or how the processes of a distributed run were started.
+        launcher: ``"none"``, or how the processes of a distributed run were started: ``"pytorch"`` (torchrun),
+            ``"slurm"`` or ``"mpi"``.
 
     Returns:
         The training folder, with ``best`` (a model folder) and ``report.json``.
@@ -69,54 +69,59 @@ def run(
         CheckpointError: nothing to resume, or a checkpoint that was refused.
         TransferError: the weights do not fit; nothing was trained.
         OutputExistsError: the folder is in use.
+        ResourceError: memory ran out, a disk is full, or another process of the run was lost.
     """
-    options = parse_options(cfg_options)
-    check_options(options)
-    cfg = read_config(config, options)
-    cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / _name(cfg))
-    cfg.launcher = launcher
-    with told_version(cfg):
-        _set_precision(cfg, amp)
-        _spread(cfg)
-        check_config(cfg)
-        policies.prepare(cfg)
-        _run(cfg, resume)
+    with launched(launcher) as crew:
+        options = parse_options(cfg_options)
+        check_options(options)
+        cfg = read_config(config, options)
+        cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / _name(cfg))
+        cfg.launcher = launcher
+        with told_version(cfg):
+            _set_precision(cfg, amp)
+            spread(cfg)
+            check_config(cfg)
+            policies.prepare(cfg)
+            _run(cfg, resume, crew)
     return Path(cfg.work_dir)
 
 
-def _run(cfg: Config, resume: str | Path | None) -> None:
+def _run(cfg: Config, resume: str | Path | None, crew: Crew | None) -> None:
     name = f"{_name(cfg)}_{uuid.uuid4().hex[:8]}"
-    with _held(cfg), faults.named():
-        checkpoint = _checkpoint_to_resume(cfg, resume)
+    if crew is not None:
+        crew.connect(cfg)
+    with _held(cfg, crew), faults.named():
+        checkpoint = first_decides(lambda: _checkpoint_to_resume(cfg, resume))
         install()
         with mmengine_scope(name, registry.SCOPE):
             _train(cfg, checkpoint, name)
 
 
 @contextmanager
-def _held(cfg: Config) -> Iterator[None]:
+def _held(cfg: Config, crew: Crew | None) -> Iterator[None]:
     """Hold the work_dir; the first process of a distributed run does so for all."""
-    rank = 0 if cfg.launcher == "none" else int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
-    if rank:
+    if crew is not None and crew.rank:
         yield
         return
     with locked(cfg.work_dir) as folder:
+        if crew is not None:
+            crew.clean_up = partial((folder / LOCK).unlink, missing_ok=True)
         tidy(folder)
         yield
 
 
 def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
     """Build data, network and runner in this order, so that whatever is refused leaves no file behind."""
-    _launch(cfg)
     loaders = build_loaders(cfg, None if checkpoint is None else check_resumable(checkpoint)["meta"].get("seed"))
+    check_same_data(loaders)
     dataset = cast("CaseDataset", loaders["train_dataloader"].dataset)
-    task = _build_task(cfg, dataset)
+    task = build_task(cfg, dataset.layout)
     metric = _best_metric(cfg, dataset)
-    report = None if checkpoint else _transfer(cfg, task.network, dataset)
+    report, fault = transferred(cfg, task.network, dataset, checkpoint)
     tuning = policies.start(cfg, task, len(loaders["train_dataloader"]))
     own_hooks = [*tuning, *_own_hooks(cfg, dataset, report, metric)]
     runner = _build_runner(cfg, task, loaders, own_hooks, name, checkpoint)
-    _write_transfer(cfg, report, runner)
+    write_receipt(cfg.work_dir, report, fault, runner.logger)
     for warning in dataset.layout.warnings[:5]:
         runner.logger.warning(warning)
     size = f"batch_size {cfg.train_dataloader.get('batch_size')} and patch_size {cfg.get('patch_size')}"
@@ -153,7 +158,7 @@ def _dtype(cfg: Config) -> torch.dtype:
     return precision.chosen_dtype(wrapper.get("dtype", "auto"), device)
 
 
-def _spread(cfg: Config) -> None:
+def spread(cfg: Config) -> None:
     """Give what is stated once at the top to both datasets, unless they state their own."""
     for loader in ("train_dataloader", "val_dataloader"):
         dataset = (cfg.get(loader) or {}).get("dataset")
@@ -196,31 +201,14 @@ def _checkpoint_to_resume(cfg: Config, resume: str | Path | None) -> Path | None
     return None if resume is None else Path(resume)
 
 
-def _launch(cfg: Config) -> None:
-    """Start the processes' group, with gloo where there is no CUDA (mmengine would ask for a CUDA device)."""
-    if cfg.launcher not in LAUNCHERS:
-        raise UsageError(f"launcher must be one of {', '.join(LAUNCHERS)}, got {cfg.launcher!r}")
-    if cfg.launcher == "none":
-        return
-    if torch.cuda.is_available():
-        init_dist(cfg.launcher, backend="nccl")
-        return
-    if cfg.launcher != "pytorch":
-        raise UsageError("without CUDA only the launcher 'pytorch' works", hint="Start with torchrun")
-    torch.distributed.init_process_group("gloo")
-    wrapper = {"type": "MMDistributedDataParallel", "broadcast_buffers": False, "device_ids": None}
-    wrapper["find_unused_parameters"] = bool(cfg.get("find_unused_parameters"))
-    cfg.model_wrapper_cfg = cfg.get("model_wrapper_cfg") or wrapper
-
-
-def _build_task(cfg: Config, dataset: CaseDataset) -> tasks.Task:
+def build_task(cfg: Config, layout: Layout) -> tasks.Task:
     """Build the network, with the dataset's channels and classes where the config leaves them out.
 
     Raises:
         ConfigError: the config states other numbers of channels or classes than the data have.
     """
     network = cfg.model.get("network")
-    channels, classes = list(dataset.layout.channels), list(dataset.layout.classes)
+    channels, classes = list(layout.channels), list(layout.classes)
     if isinstance(network, dict) and network.get("type") != "UNet":
         network.update({"in_channels": len(channels), "num_classes": len(classes), **network})
     # in bfloat16 this layout saves a fifth of a step; in float32 it costs as much
@@ -233,8 +221,8 @@ def _build_task(cfg: Config, dataset: CaseDataset) -> tasks.Task:
         if stated is not None and stated != len(found):
             reason = f"model.network.{what} is {stated}, but the dataset has {len(found)}: {', '.join(found)}"
             raise ConfigError(reason, path=cfg.filename, hint=f"Leave {what} away to take the dataset's")
-    if task.task != dataset.layout.task:
-        reason = f"the model is for {task.task}, the dataset for {dataset.layout.task}"
+    if task.task != layout.task:
+        reason = f"the model is for {task.task}, the dataset for {layout.task}"
         raise ConfigError(reason, path=cfg.filename)
     return task
 
@@ -258,21 +246,6 @@ def _best_metric(cfg: Config, dataset: CaseDataset) -> str:
     return metric
 
 
-def _transfer(cfg: Config, network: torch.nn.Module, dataset: CaseDataset) -> TransferReport | None:
-    if not cfg.get("transfer"):
-        return None
-    channels, classes = list(dataset.layout.channels), list(dataset.layout.classes)
-    return transfer(target=network, channel_names=channels, class_names=classes, **cfg.transfer)
-
-
-def _write_transfer(cfg: Config, report: TransferReport | None, runner: TrainingRunner) -> None:
-    if report is None or not is_main_process():
-        return
-    runner.logger.info(f"transfer {report}")
-    with atomic_file(Path(cfg.work_dir) / "transfer.json", overwrite=True) as part:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2) + b"\n")
-
-
 def _own_hooks(cfg: Config, dataset: CaseDataset, report: TransferReport | None, metric: str) -> list[Hook]:
     facts = {
         "config": _name(cfg),
@@ -285,7 +258,7 @@ def _own_hooks(cfg: Config, dataset: CaseDataset, report: TransferReport | None,
     reporter = hooks.RunReport(metric, facts)
     # loss scaling leaves such steps out, and scales down
     nan = hooks.StopAtNaN(steps=5 if _dtype(cfg) == torch.float16 else 1)
-    return [PlainCheckpoints(), nan, best, hooks.ProgressBar(), reporter, StopOnSignal()]
+    return [PlainCheckpoints(), norms.EqualStatistics(), nan, best, hooks.ProgressBar(), reporter, StopOnSignal()]
 
 
 def _card(cfg: Config, dataset: CaseDataset, report: TransferReport | None) -> dict[str, Any]:
@@ -294,6 +267,7 @@ def _card(cfg: Config, dataset: CaseDataset, report: TransferReport | None) -> d
     parent = None if report is None else {"format": report.source_format, "coverage": report.coverage}
     return {
         **preprocessing,
+        "task": dataset.layout.task,
         "input_channels": list(dataset.layout.channels),
         "classes": list(dataset.layout.classes),
         "patch_size": None if dataset.patch_size is None else list(dataset.patch_size),

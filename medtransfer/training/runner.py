@@ -9,11 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
+from torch import nn
+
+from .norms import synchronise_without_cuda
 
 
 class _CurrentStderr:
@@ -34,7 +39,8 @@ class TrainingRunner(Runner):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         for handler in _console_handlers(self.logger):
-            handler.setLevel(arguments.get("log_level", "INFO"))
+            # the others' errors, not the same lines over again
+            handler.setLevel("ERROR" if self.rank else arguments.get("log_level", "INFO"))
         # each checkpoint holds the config's text: laying it out takes longer than a training step
         object.__setattr__(self.cfg, "_format_python_code", False)
 
@@ -46,6 +52,26 @@ class TrainingRunner(Runner):
         free = [next(name for name in names if name not in taken)]
         broadcast_object_list(free)  # the first process may have made its folder already
         self._timestamp = free[0]
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """mmengine's, where synchronised norms stay the modules they are: others may share them.
+
+        With one process they are batch norms; mmengine would exchange them.
+        """
+        if not self.distributed:
+            return model.to(get_device())
+        if not torch.cuda.is_available():
+            synchronise_without_cuda(model)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict[str, Any] | None = None) -> None:
+        """mmengine's; schedules that set learning rates themselves follow it."""
+        groups = optim_wrapper.param_groups
+        before = [group["lr"] for group in groups]
+        super().scale_lr(optim_wrapper, auto_scale_lr)
+        for group, rate in zip(groups, before, strict=True):
+            if rate and group["lr"] != rate:
+                group["lr_scale"] = group.get("lr_scale", 1.0) * group["lr"] / rate
 
     def build_train_loop(self, loop: Any) -> Any:
         """The loop of ``train_cfg``; by steps it is the one of :mod:`medtransfer.training.loops`."""

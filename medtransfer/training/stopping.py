@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, barrier, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -18,6 +19,7 @@ from .checkpoint_hooks import save_position
 from .registry import HOOKS
 
 TERMINATED = 143  # as a shell reports SIGTERM
+SOON = 0.5  # seconds within which a signal reaches all processes of a job
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
@@ -40,7 +42,9 @@ class StopOnSignal(Hook):
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         if get_world_size() == 1:  # other processes would not be at the same place
-            runner.train_dataloader.on_fault = lambda: self._stop_if_asked(runner, runner.iter)
+            loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
+            for loop in loops:
+                loop.dataloader.on_fault = lambda: self._stop_if_asked_soon(runner)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
@@ -72,6 +76,13 @@ class StopOnSignal(Hook):
             signal.signal(number, handler)
         self._before = {}
 
+    def _stop_if_asked_soon(self, runner: Runner) -> None:
+        """A worker process was lost: the signal that took it may be on its way to this one too."""
+        deadline = time.monotonic() + SOON
+        while self._asked is None and time.monotonic() < deadline:
+            time.sleep(SOON / 10)
+        self._stop_if_asked(runner, runner.iter)
+
     def _stop_if_asked(self, runner: Runner, step: int) -> None:
         number = self._asked_of_any()
         if number:
@@ -88,6 +99,7 @@ class StopOnSignal(Hook):
 
     def _stop(self, runner: Runner, step: int, number: int) -> NoReturn:
         path = save_position(runner, f"iter_{step}.pth", runner.epoch, step)
+        barrier()  # the first process writes: nobody leaves before it has
         name = signal.Signals(number).name
         runner.logger.warning(f"{name}: step {step} is saved in {path.name}; go on with --resume auto")
         self.close()

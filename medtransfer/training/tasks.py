@@ -32,6 +32,7 @@ class Task(BaseModel):
     """
 
     task: str
+    network_task: str
     default_loss: Config
 
     def __init__(
@@ -47,9 +48,9 @@ class Task(BaseModel):
         self.criterion = chosen if isinstance(chosen, nn.Module) else MODELS.build(dict(chosen))
         self.penalty: Callable[[], Tensor] | None = None
         self._layout = torch.channels_last_3d if channels_last else torch.contiguous_format
-        if getattr(self.network, "task", self.task) != self.task:
+        if getattr(self.network, "task", self.network_task) != self.network_task:
             raise ConfigError(
-                f"{type(self).__name__} trains a network for {self.task}, got one for {self.network.task}",
+                f"{type(self).__name__} trains a network for {self.network_task}, got one for {self.network.task}",
                 hint="A classifier is resnet..., a segmenter resunet...",
             )
         self.network.to(memory_format=self._layout)  # type: ignore[call-overload]
@@ -64,7 +65,8 @@ class Task(BaseModel):
 
         Args:
             image: (N, C, D, H, W).
-            label: (N, 1, D, H, W) class numbers for a segmenter, (N,) for a classifier.
+            label: (N, 1, D, H, W) class numbers for a segmenter, (N,) for a classifier, the undamaged image for a
+                restorer.
             case: Names of the cases.
             mode: ``"loss"`` gives ``dict(loss=...)``, ``"predict"`` one dict a case, ``"tensor"`` the network's output.
         """
@@ -87,8 +89,21 @@ class Task(BaseModel):
         """One dict a case for the metrics."""
 
 
-class Segmenter(Task):
-    """A network from (N, C, D, H, W) to logits (N, K, D, H, W), or to a list of them (deep supervision).
+class VoxelTask(Task):
+    """A network from (N, C, D, H, W) to (N, K, D, H, W), or to a list of them (deep supervision)."""
+
+    network_task = "segmentation"
+
+    def compute_loss(self, output: Tensor | list[Tensor], label: Tensor | None) -> Tensor:
+        """The loss; of several outputs a mean whose weights halve from one to the next, the first counting most."""
+        outputs = [output] if isinstance(output, Tensor) else output
+        weights = [0.5**level for level in range(len(outputs))]
+        terms = [w * self.criterion(found.float(), label) for w, found in zip(weights, outputs, strict=True)]
+        return torch.stack(terms).sum() / sum(weights)
+
+
+class Segmenter(VoxelTask):
+    """A network to logits (N, K, D, H, W).
 
     Args:
         window: Voxels of the sliding windows of validation; None: the whole volume in one pass.
@@ -102,13 +117,6 @@ class Segmenter(Task):
     def __init__(self, network: Any, window: Sequence[int] | None = None, overlap: float = 0.25, **arguments: Any):
         super().__init__(network, **arguments)
         self.window, self.overlap = window, overlap
-
-    def compute_loss(self, output: Tensor | list[Tensor], label: Tensor | None) -> Tensor:
-        """The loss; of several outputs a mean whose weights halve from one to the next, the first counting most."""
-        outputs = [output] if isinstance(output, Tensor) else output
-        weights = [0.5**level for level in range(len(outputs))]
-        terms = [w * self.criterion(logits.float(), label) for w, logits in zip(weights, outputs, strict=True)]
-        return torch.stack(terms).sum() / sum(weights)
 
     def predict(self, image: Tensor, label: Tensor | None, case: Sequence[str]) -> list[dict[str, Any]]:
         """``dict(case, labels (D, H, W), reference (D, H, W))`` for each case."""
@@ -127,10 +135,29 @@ class Segmenter(Task):
         return cast("Tensor", logits)
 
 
+class Restorer(VoxelTask):
+    """A segmentation network that gives damaged scans back as they were, so that it learns without labels.
+
+    The default loss is SmoothL1: scans hold outliers, which squares would chase.
+    """
+
+    task = "restoration"
+    default_loss = {"type": "SmoothL1Loss"}
+
+    def predict(self, image: Tensor, label: Tensor | None, case: Sequence[str]) -> list[dict[str, Any]]:
+        """``dict(case, restored (C, D, H, W), reference)`` for each case."""
+        restored = self.network(image.contiguous(memory_format=self._layout)).float()
+        references = [None] * len(restored) if label is None else label
+        return [
+            {"case": name, "restored": found, "reference": reference}
+            for name, found, reference in zip(case, restored, references, strict=True)
+        ]
+
+
 class Classifier(Task):
     """A network from (N, C, D, H, W) to logits (N, K). The default loss is cross-entropy."""
 
-    task = "classification"
+    task = network_task = "classification"
     default_loss = {"type": "CrossEntropyLoss"}
 
     def compute_loss(self, output: Tensor, label: Tensor | None) -> Tensor:
@@ -147,5 +174,5 @@ class Classifier(Task):
         ]
 
 
-for _task in (Segmenter, Classifier):
+for _task in (Segmenter, Restorer, Classifier):
     MODELS.register_module(module=_task)

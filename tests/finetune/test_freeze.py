@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from medtransfer.errors import UsageError
-from medtransfer.finetune.freeze import freeze, trainable_table, unfreeze
+from medtransfer.finetune.freeze import freeze, unfreeze
 from medtransfer.finetune.select import select
-from medtransfer.finetune.statistics import has_statistics
 
 Build = Callable[..., nn.Module]
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -165,39 +164,6 @@ def test_an_unknown_stage_is_refused_and_nothing_is_frozen(tiny: Build) -> None:
     with pytest.raises(UsageError, match="'layer9' stands for no part of this ResNet"):
         freeze(net, ["layer1", "layer9"])
     assert all(parameter.requires_grad for parameter in net.parameters())
-
-
-class TestTable:
-    def test_it_adds_up_and_leaves_the_modes(self, tiny: Build) -> None:
-        net = tiny("resunet10").eval()
-        net.decoder_0.train()
-        freeze(net, "encoder", except_="layer4")
-        modes = [module.training for module in net.modules()]
-        *rows, total = trainable_table(net)
-        assert [module.training for module in net.modules()] == modes
-        assert total.parameters == sum(p.numel() for p in net.parameters()) == sum(row.parameters for row in rows)
-        assert total.trainable == sum(p.numel() for p in net.parameters() if p.requires_grad)
-        assert [row.name for row in rows[:2]] == ["encoder_0", "encoder_1"]
-        assert rows[0].norms_held == 1
-        assert rows[4].norms_held == 0 < rows[4].norms_moving
-        assert total.norms_held + total.norms_moving == sum(has_statistics(module) for module in net.modules())
-
-    def test_it_sees_what_the_networks_own_arguments_hold(self, tiny: Build) -> None:
-        total = trainable_table(tiny("resnet10", norm_eval=True))[-1]
-        assert total.norms_moving == 0 < total.norms_held
-        frozen = trainable_table(tiny("resnet10", frozen_stages=1))
-        assert [row.trainable > 0 for row in frozen[:3]] == [False, False, True]
-
-    def test_any_network_has_one(self, tiny: Build) -> None:
-        net = nn.Sequential(nn.Conv3d(1, 2, 1), nn.ReLU(), nn.BatchNorm3d(2))
-        assert [(row.name, row.parameters, row.norms_moving) for row in trainable_table(net)] == [
-            ("0", 4, 0),
-            ("2", 4, 1),
-            ("total", 8, 1),
-        ]
-        both: Any = nn.ModuleList([tiny("resnet10"), nn.Linear(2, 2)])
-        assert trainable_table(both)[-2].name == "other"
-        assert "held" not in str(trainable_table(both))
 
 
 def _two_processes(rank: int, folder: str) -> None:

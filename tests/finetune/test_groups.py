@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -39,6 +40,10 @@ def test_every_parameter_is_in_exactly_one_group(name: str, tiny: Build) -> None
         assert group["lr"] == 0.5 ** (top - ids[key]) * (10 if id(parameter) in heads else 1), key
         assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0), key
     assert set(ids.values()) == set(range(top + 1))  # no gap, so that no layer decays twice
+    stages = [[group_of(groups, p)["lr_scale"] for p in select(net, f"encoder_{i}")] for i in range(len(net.stages()))]
+    ends = [(min(scales), max(scales)) for scales in stages if scales]
+    assert all(slow[1] < fast[0] for slow, fast in pairwise(ends))  # from the stem to the head
+    assert ends[-1][1] < 1
     torch.optim.AdamW(groups)
 
 

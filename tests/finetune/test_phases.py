@@ -46,6 +46,11 @@ def test_gradual_unfreezing_that_would_not_end_is_refused() -> None:
     assert build_phases("gradual", STAGES, steps=60, steps_per_epoch=10, every=every)[-1].start < 60
 
 
+def test_the_stages_may_be_those_of_a_network(tiny: Build) -> None:
+    net = tiny("resunet10")
+    assert build_phases("gradual", net, steps=10) == build_phases("gradual", encoder_stages(net), steps=10)
+
+
 @pytest.mark.parametrize("policy", ["full", "frozen", "head"])
 def test_constant_policies_have_one_phase(policy: str) -> None:
     assert len(build_phases(policy, STAGES, steps=10)) == 1
@@ -116,6 +121,11 @@ class TestSourcePenalty:
         value.backward()
         assert torch.allclose(net.conv1.weight.grad, torch.full_like(net.conv1.weight, 0.5 * 0.25), rtol=1e-4)
         assert net.head_fc.weight.grad is None
+
+    def test_it_holds_the_parts_that_are_named(self, tiny: Build) -> None:
+        net = tiny("resunet10")
+        penalty = SourcePenalty(net, 1.0, ["decoder", "head"])
+        assert {name.split("_")[0] for name in penalty.source} == {"decoder", "final"}
 
     def test_what_is_frozen_costs_nothing(self, tiny: Build) -> None:
         net = tiny("resnet10")

@@ -120,6 +120,12 @@ def test_types_of_modules(tiny: Build) -> None:
     assert len(norms) == 2 * len(norms.norms) == 2 * sum(isinstance(m, nn.BatchNorm3d) for m in net.modules())
 
 
+def test_a_type_by_its_name_as_a_config_has_it(tiny: Build) -> None:
+    net = tiny("resnet10")
+    assert select(net, "BatchNorm3d").names == select(net, nn.BatchNorm3d).names
+    assert select(net, ["head", "Conv3d"]).names == [*select(net, nn.Conv3d).names, "head_fc.weight", "head_fc.bias"]
+
+
 def test_norms_without_parameters_are_found_by_their_statistics() -> None:
     net = nn.Sequential(nn.Conv3d(1, 2, 1), nn.InstanceNorm3d(2, track_running_stats=True))
     assert list(select(net, "1").norms) == list(select(net, "1.running").norms) == ["1"]

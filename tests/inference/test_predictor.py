@@ -14,8 +14,8 @@ from torch import nn
 
 import medtransfer as mt
 from medtransfer.checkpoint.card import ModelCard
+from medtransfer.devices import choose_device, choose_precision
 from medtransfer.errors import ModelError, OutputExistsError, ResourceError, UsageError, VolumeError
-from medtransfer.inference.devices import choose_device, choose_precision
 from medtransfer.inference.engine import Engine
 from medtransfer.inference.predictor import Predictor
 from medtransfer.volumes.read import read_volume
@@ -266,3 +266,39 @@ def test_cuda_gives_what_the_cpu_gives(networks: Any, scan: Any, tile: Any) -> N
     torch.testing.assert_close(same.logits, exact.logits, atol=1e-2, rtol=1e-2)
     torch.testing.assert_close(short.logits, exact.logits, atol=5e-2, rtol=5e-2)
     assert short.details["precision"] == "float16"
+
+
+def _out_of_memory_above(predictor: Predictor, voxels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every pass over more voxels run out of memory, as CUDA says it."""
+    forward = predictor.engine.network.forward
+
+    def limited(image: torch.Tensor) -> Any:
+        if image[0, 0].numel() > voxels:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(image)
+
+    monkeypatch.setattr(predictor.engine.network, "forward", limited)
+
+
+def test_e07_one_pass_that_runs_out_of_memory_is_done_in_windows_and_said(
+    networks: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, network = {"patch_size": [32, 32, 32]}, networks["convolutions"](nn.BatchNorm3d)
+    image = scan(shape=(70, 40, 36))
+    windows = Predictor(network, device="cpu", tile=(32, 32, 32), card=card).predict(image)
+    predictor = Predictor(network, device="cpu", card=card)
+    _out_of_memory_above(predictor, 40_000, monkeypatch)
+    result = predictor.predict(image)
+    assert np.array_equal(np.asarray(result.labels.dataobj), np.asarray(windows.labels.dataobj))
+    assert "run in windows of 32x32x32 voxels" in result.warnings[-1]
+    assert result.details["window"] == [32, 32, 32]
+
+
+def test_e07_windows_that_run_out_of_memory_too_end_with_the_estimate(
+    networks: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(networks["convolutions"](nn.BatchNorm3d), device="cpu", card={"patch_size": [32, 32, 32]})
+    _out_of_memory_above(predictor, 1000, monkeypatch)
+    with pytest.raises(ResourceError, match=r"one pass over 32x32x32 voxels on cpu \(about .*B\)") as caught:
+        predictor.predict(scan(shape=(70, 40, 36)))
+    assert caught.value.exit_code == 6

@@ -16,6 +16,7 @@ import torch
 from medtransfer.training.run import run
 
 from .interruptions import LONGER
+from .two_processes import Pair
 
 # in place of the shipped network, whatever that is tuned to
 TINY_NETWORK = {"model.network": {"type": "resunet10", "base_channels": 4, "stem_channels": 4}}
@@ -111,3 +112,9 @@ def whole(train: Callable[..., Path], unbroken: dict[str, Path], tmp_path_factor
         shutil.copytree(train("whole", **LONGER), kept)
         unbroken["folder"] = kept
     return unbroken["folder"]
+
+
+@pytest.fixture
+def pair(decathlon: Path, tmp_path: Path) -> Pair:
+    """Trainings with two processes."""
+    return Pair(decathlon, tmp_path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ from torch.utils.data import _utils
 
 from medtransfer.data.dataset import CaseDataset
 from medtransfer.errors import MedTransferError, ResourceError, VolumeError
-from medtransfer.training import faults, registry
+from medtransfer.training import faults, registry, workers
 from medtransfer.training.loaders import build_loaders
 from medtransfer.training.runner import mmengine_scope
 
@@ -59,15 +61,92 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 def test_e08_a_killed_worker_is_named(train: Train, spoil: Any) -> None:
     spoil(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(ResourceError, match=r"worker process \d+ (was killed|ended).*; often that is memory"):
+    said = r"worker process (\d+) (was killed|ended).*; often that is memory \(process \1 at case_\d\)"
+    with pytest.raises(ResourceError, match=said):
         train(**WORKER)
+    assert no_children()
+
+
+def test_e08_a_worker_killed_in_a_validation_amid_a_round_of_training_is_named(
+    train: Train, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training loader, which puts torch's handler aside while a step is made, waits in the midst of a step then."""
+    assert list(loader_of(options, 1))  # torch sets its handler with the first worker of a process, and never again
+    honest = CaseDataset.__getitem__
+
+    def read(self: CaseDataset, key: Any) -> Any:
+        return os.kill(os.getpid(), signal.SIGKILL) if isinstance(key, int) else honest(self, key)
+
+    monkeypatch.setattr(CaseDataset, "__getitem__", read)
+    loop = {"type": "IterBasedTrainLoop", "max_iters": 4, "val_interval": 1}
+    start = time.monotonic()
+    with pytest.raises(ResourceError, match=r"worker process \d+ .* \(process \d+ at case_\d\)"):
+        train(train_cfg=loop, val_dataloader__num_workers=1, val_dataloader__timeout=60)
+    assert time.monotonic() - start < 40
+    assert no_children()
+
+
+def test_e08_a_stopped_worker_is_named_in_time_and_ended(train: Train, spoil: Any) -> None:
+    """It does not hear SIGTERM, and a program that ends would wait for it for ever."""
+    spoil(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    with pytest.raises(ResourceError, match=r"within 2\.0 s \(process \d+ at case_\d\)"):
+        train(**WORKER, train_dataloader__timeout=2.0)
+    assert no_children()
+
+
+def test_e08_a_worker_that_dies_with_a_lock_in_its_hand_does_not_hold_up_the_end(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is that of the event by which torch tells workers to end."""
+    honest = _utils.worker._worker_loop
+
+    def loop(*arguments: Any) -> None:
+        told = next(value for value in arguments if isinstance(value, multiprocessing.synchronize.Event))
+        told._cond.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+        honest(*arguments)
+
+    monkeypatch.setattr(_utils.worker, "_worker_loop", loop)
+    ended: list[str] = []
+
+    def read() -> None:  # in a thread, that the test ends even if this does not
+        try:
+            list(loader_of(options, 1, timeout=2))
+        except ResourceError as error:
+            ended.append(str(error))
+
+    reading = threading.Thread(target=read, daemon=True)
+    with workers.at_death(signal.SIG_DFL):  # torch's handler would raise here, in the main thread
+        reading.start()
+        reading.join(30)
+    assert "between two cases" in ended[0]
+    assert no_children()
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_e08_a_worker_that_dies_while_it_hands_over_a_batch_is_named(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    loader = loader_of(options, 1, timeout=20)
+
+    def fail(iterator: Any) -> None:
+        for worker in iterator._workers:
+            worker.kill()
+        raise error
+
+    batches = iter(loader)
+    next(batches)
+    monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter._next_data", fail)
+    monkeypatch.setattr("torch._C._error_if_any_worker_fails", lambda: None)
+    with pytest.raises(ResourceError, match=r"worker process \d+ ended without a word.* \(process \d+ "):
+        next(batches)
     assert no_children()
 
 
 def test_e08_a_sleeping_worker_is_named_in_time_and_ended(train: Train, spoil: Any) -> None:
     spoil(lambda: time.sleep(300))
     start = time.monotonic()
-    with pytest.raises(ResourceError, match=r"no worker process gave a batch within 2\.0 s"):
+    with pytest.raises(ResourceError, match=r"no worker process gave a batch within 2\.0 s \(process \d+ at case_\d\)"):
         train(**WORKER, train_dataloader__timeout=2.0)
     assert time.monotonic() - start < 20
     assert no_children()
@@ -153,10 +232,32 @@ def test_e05_a_signal_that_takes_the_workers_with_it_still_saves(
     assert_same_end(whole, train("broken", resume="auto", **workers))
 
 
-def loader_of(options: dict[str, Any], workers: int) -> Any:
+def test_e05_a_signal_that_takes_the_worker_of_a_validation_first_still_saves(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    honest, parent = CaseDataset.__getitem__, os.getpid()
+
+    def read(self: CaseDataset, key: Any) -> Any:
+        if not isinstance(key, int):
+            return honest(self, key)
+        if os.fork() == 0:  # SLURM reaches one process after the other
+            time.sleep(0.2)
+            os.kill(parent, signal.SIGTERM)
+            os._exit(0)
+        return os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(CaseDataset, "__getitem__", read)
+    with pytest.raises(SystemExit) as stopped:
+        train(train_cfg__max_epochs=1, val_dataloader__num_workers=1)
+    assert stopped.value.code == 143
+    assert (tmp_path / "run" / "iter_2.pth").is_file()
+    assert no_children()
+
+
+def loader_of(options: dict[str, Any], workers: int, **more: Any) -> Any:
     dataset = {"type": "Decathlon", "part": "train", "data_root": options["data_root"], "patch_size": [16, 16, 16]}
     sampler = {"type": "CaseSampler", "samples_per_epoch": 8}
-    part = {"dataset": dataset, "sampler": sampler, "batch_size": 2, "num_workers": workers}
+    part = {"dataset": dataset, "sampler": sampler, "batch_size": 2, "num_workers": workers, **more}
     cfg = Config({"train_dataloader": part, "randomness": {"seed": 1}})
     with mmengine_scope("loaders", registry.SCOPE):
         return build_loaders(cfg)["train_dataloader"]

@@ -57,6 +57,9 @@ def test_e13_a_later_process_with_the_same_number_holds_nothing(tmp_path: Path) 
 
 def test_e13_a_lock_that_was_cut_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text('{"pid": 1')
+    with pytest.raises(OutputExistsError, match="at the same time"), locked(tmp_path):
+        pass  # its name may be written this very moment
+    os.utime(tmp_path / LOCK, (0, 0))
     with locked(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
 

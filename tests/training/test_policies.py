@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch import Tensor
 
 import medtransfer as mt
 from medtransfer.errors import CheckpointError, ConfigError
 from medtransfer.finetune.plan import read_finetune
+from medtransfer.training.policies import ParameterGroups, prepare
+from medtransfer.training.preview import preview
 
 Train = Callable[..., Path]
 TINY = {"base_channels": 4, "stem_channels": 4}
@@ -131,6 +134,41 @@ def test_the_one_cycle_schedule_keeps_the_ratios(tune: Train) -> None:
         assert [rates[i] / rates[5] for i in range(6)] == pytest.approx([0.5 ** (5 - i) for i in range(6)])
 
 
+def test_warm_up_and_cosine_keep_the_ratios(tune: Train) -> None:
+    warm_up = {"type": "LinearLR", "start_factor": 0.1, "by_epoch": False, "begin": 0, "end": 3}
+    cosine = {"type": "CosineAnnealingLR", "by_epoch": False, "begin": 2, "end": 4, "T_max": 2}
+    folder = tune(finetune={"layer_decay": 0.5}, param_scheduler=[warm_up, cosine])
+    tops = []
+    for step in (1, 2, 3):  # with the rates of the step that comes next
+        rates = {layer: lr for lr, _, layer in learning_rates(folder / f"iter_{step}.pth")}
+        assert [rates[i] / rates[5] for i in range(6)] == pytest.approx([0.5 ** (5 - i) for i in range(6)])
+        tops.append(rates[5])
+    assert tops[0] < tops[1] > tops[2]
+
+
+def test_the_log_has_the_table_of_info_trainable(train: Train, options: dict[str, Any], tmp_path: Path) -> None:
+    tuning = {"policy": "lp_ft", "share": 0.5, "freeze": ["stem"], "layer_decay": 0.5, "l2sp": 0.1}
+    options["train_cfg.max_epochs"] = 1
+    for name, changes in (("tuned", {"finetune": tuning}), ("plain", {})):
+        log = next(train(name, **changes).glob("*/*.log")).read_text()
+        assert f"what trains:\n{preview('resunet18_hippocampus', {**options, **changes}).table}\n" in log
+
+
+def test_a_schedule_that_would_level_the_rates_is_refused() -> None:
+    schedule = {"type": "OneCycleLR", "eta_max": 0.01, "total_steps": 4, "by_epoch": False}
+    given = {"finetune": {"layer_decay": 0.5}, "param_scheduler": schedule, "optim_wrapper": {"optimizer": {"lr": 1}}}
+    with pytest.raises(ConfigError, match="OneCycleLR gives all parts one learning rate"):
+        prepare(Config(given))
+    prepare(Config({**given, "finetune": {}}))
+
+
+@pytest.mark.parametrize("optimizer, decay", [("AdamW", 0.01), ("SGD", 0.0)])
+def test_weight_decay_that_is_not_stated_is_the_optimizers_own(optimizer: str, decay: float) -> None:
+    build = ParameterGroups({"type": "OptimWrapper", "optimizer": {"type": optimizer, "lr": 0.1}})
+    groups = build(mt.create_model("resnet10", **TINY)).optimizer.param_groups
+    assert {group["weight_decay"] for group in groups} == {decay, 0.0}
+
+
 def test_a_strong_penalty_keeps_the_encoder_near_the_source(tune: Train, source: Path) -> None:
     given = mt.load(source).conv1.weight
 
@@ -192,6 +230,8 @@ def test_adapters_train_and_the_best_model_is_plain(tune: Train, source: Path) -
         ({"ema": 1}, "ema"),
         ({"l2sp": -1}, "l2sp"),
         ({"freeze": 3}, "freeze"),
+        ({"freeze_except": "layer4"}, "`freeze_except` needs `freeze`"),
+        ({"l2sp_parts": "decoder"}, "l2sp_parts needs l2sp"),
         ("full", "must be a dict"),
     ],
 )

@@ -13,14 +13,13 @@ import torch
 from medtransfer.errors import CheckpointError, OutputExistsError
 from medtransfer.training.checkpoints import find_resumable
 
-from .interruptions import EVERY_STEP, LONGER, Train, assert_same_end, at_step, newest, send
+from .interruptions import EVERY_STEP, LONGER, Train, assert_same_end, at_step, send
 
 BY_STEPS = {
     "model__network__dropout_rate": 0.3,
     "train_cfg": {"by_epoch": False, "max_iters": 5, "val_interval": 2},
     "default_hooks": {"checkpoint": {"type": "KeepCheckpoints", "by_epoch": False, "interval": 2}},
 }
-ACCUMULATE = {**LONGER, "param_scheduler": None, "optim_wrapper__accumulative_counts": 2}
 
 
 def stopped(train: Train, monkeypatch: pytest.MonkeyPatch, step: int, **changes: object) -> None:
@@ -34,14 +33,6 @@ def test_training_by_steps_goes_on_amid_a_round_of_the_data(train: Train, monkey
     whole = train("whole", **BY_STEPS)
     stopped(train, monkeypatch, 3, **BY_STEPS)
     assert_same_end(whole, train("broken", resume="auto", **BY_STEPS))
-
-
-def test_gradients_that_wait_for_their_step_are_kept(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train("whole", **ACCUMULATE)
-    stopped(train, monkeypatch, 3, **ACCUMULATE)
-    assert newest(whole.with_name("broken"))["gradients"]
-    assert not newest(whole)["gradients"]
-    assert_same_end(whole, train("broken", resume="auto", **ACCUMULATE))
 
 
 def test_a_run_without_a_seed_goes_on_with_the_one_it_drew(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

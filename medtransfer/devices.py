@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import ResourceError, UsageError
+from .errors import ResourceError, UsageError
 
 _PRECISIONS = {
     **dict.fromkeys(("float32", "fp32"), torch.float32),

@@ -1,0 +1,52 @@
+"""Scans without labels: a Decathlon folder, or any folder of NIfTI files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import DatasetError
+from .cases import Case, Layout, duplicate_ids, refuse, strip_suffixes
+from .decathlon import read_decathlon_scans
+
+#: folders that hold no scans, as the Decathlon and nnU-Net name them
+NO_SCANS = frozenset({"labelsTr", "labelsTs", "labelsVal"})
+
+
+def read_scans(root: str | Path, channels: Sequence[str] | None = None) -> Layout:
+    """All scans of a folder, to learn from without labels.
+
+    Args:
+        root: A folder with a Decathlon ``dataset.json`` (training and test scans), that file, or a folder that is
+            searched for NIfTI files to its depths; folders of labels are passed over.
+        channels: Names of a scan's channels; those of ``dataset.json``, or one, ``image``, by default.
+
+    Raises:
+        DatasetError: there is no scan, or two files would have one name.
+    """
+    root = Path(root)
+    if root.suffix == ".json" or (root / "dataset.json").is_file():
+        layout = read_decathlon_scans(root)
+        return layout if channels is None else replace(layout, channels=tuple(channels), classes=tuple(channels))
+    files = _nifti_files(root)
+    cases = tuple(Case(strip_suffixes(file.relative_to(root).as_posix()), (file,)) for file in files)
+    refuse([f"two scans are named {name!r}" for name in duplicate_ids(case.id for case in cases)], root)
+    names = tuple(channels or ("image",))
+    return Layout(root, "restoration", cases, names, names)
+
+
+def _nifti_files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise DatasetError("no such folder", path=root, hint="Set data_root to a folder of scans")
+    files = [
+        file
+        for file in sorted(root.rglob("*.nii*"))
+        if file.is_file()
+        and file.name.lower().endswith((".nii", ".nii.gz"))
+        and not file.name.startswith("._")
+        and not NO_SCANS.intersection(file.relative_to(root).parts)
+    ]
+    if not files:
+        raise DatasetError("holds no .nii or .nii.gz file", path=root)
+    return files
