@@ -28,7 +28,7 @@ COMMANDS = {
     "transfer": "move a weight file into a network for another task, as a model folder",
     "train": "train from an mmengine config",
     "predict": "run a model folder over scans",
-    "compare": "from scratch or from pretrained weights, at equal budget: did the transfer help?",
+    "compare": "whether a transfer helped: from scratch and from pretrained weights, at equal budget",
     "rank": "which source fits the data best, before any training",
 }
 
