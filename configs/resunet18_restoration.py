@@ -8,6 +8,5 @@ _base_ = [
 ]
 model = dict(type="Restorer")
 data_root = "data/Task04_Hippocampus"
-split = dict(val=20, seed=0)
 patch_size = [48, 64, 48]
 train_cfg = dict(max_epochs=40, val_interval=10)
