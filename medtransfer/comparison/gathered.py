@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import DatasetError, UsageError
-from .results import RunResult
-
-SCRATCH = "scratch"
+from .results import SCRATCH, RunResult
 
 
 @dataclass(frozen=True)

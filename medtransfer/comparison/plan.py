@@ -13,8 +13,8 @@ import msgspec
 from ..errors import ConfigError
 from ..finetune.plan import OWN_WORDS, FineTuning, read_finetune
 from ..training.config import SECTION_KEYS, did_you_mean
+from .results import SCRATCH
 
-SCRATCH = "scratch"
 POLICIES: tuple[str, ...] = get_args(get_type_hints(FineTuning)["policy"])
 #: what a policy of a comparison takes over from the config's own ``finetune``; from scratch, what says nothing of a
 #: source's weights

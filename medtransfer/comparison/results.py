@@ -13,6 +13,8 @@ from ..errors import DatasetError
 from ..files import atomic_file
 
 SUFFIX = ".json"
+SCRATCH = "scratch"
+"""The arm without a source."""
 
 
 class Answer(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ..inference.predictor import Predictor
 from ..training.metrics import dice_counts, dice_scores
 from ..training.precision import fast_dtype
 from ..volumes.read import Source, read_labels, read_volume
+from .measures import case_dice, class_dice
 from .results import RunResult
 
 #: test cases whose features are compared with those of the source
@@ -125,11 +125,4 @@ def in_words(result: RunResult) -> str:
     if result.task == "classification":
         right = [int(np.argmax(case.probabilities)) == case.label for case in result.answers.values()]
         return f"accuracy {sum(right) / len(right):.3f}"
-    columns = zip(*(row.values() for row in result.dice.values()), strict=True)
-    means = [_mean(column) for column in columns]
-    return f"dice {_mean(means):.3f}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    counted = [value for value in values if not math.isnan(value)]
-    return sum(counted) / len(counted) if counted else math.nan
+    return f"dice {case_dice(class_dice(result)):.3f}"

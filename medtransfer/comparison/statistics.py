@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,13 +20,12 @@ LEAST_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Score:
-    """Mean score of an arm at a number of labelled cases, over its seeds and the test cases.
+class Estimate:
+    """A figure of an arm at a number of labelled cases, over its seeds and the test cases.
 
     Attributes:
         arm, training_cases, seeds: Which runs.
-        value, low, high: The mean and its 95 % interval.
-        spread: Standard deviation of the seeds' means; None for one seed, or where nothing can be scored.
+        value, low, high: The figure and its 95 % interval.
     """
 
     arm: str
@@ -34,42 +34,42 @@ class Score:
     value: float
     low: float
     high: float
+
+
+_Kind = TypeVar("_Kind", bound=Estimate)
+
+
+@dataclass(frozen=True)
+class Score(Estimate):
+    """Mean score.
+
+    Attributes:
+        spread: Standard deviation of the seeds' means; None for one seed, or where nothing can be scored.
+    """
+
     spread: float | None
 
 
 @dataclass(frozen=True)
-class Difference:
-    """An arm's score less that of scratch with as many labelled cases, over the seeds that both have.
+class Difference(Estimate):
+    """The score less that of scratch with as many labelled cases, over the seeds that both have.
 
     Attributes:
         verdict: ``helps`` or ``hurts`` if the interval leaves out 0, else ``no difference shown``; below three seeds
             ``too few seeds to say``.
     """
 
-    arm: str
-    training_cases: int
-    seeds: tuple[int, ...]
-    value: float
-    low: float
-    high: float
     verdict: str
 
 
 @dataclass(frozen=True)
-class Worth:
-    """The number of labelled cases with which scratch reaches the arm's score.
+class Worth(Estimate):
+    """The number of labelled cases with which scratch reaches the arm's score: ``-inf`` below ``sizes``, ``inf`` above.
 
     Attributes:
-        value, low, high: Numbers of cases; ``-inf`` below ``sizes``, ``inf`` above.
         sizes: Fewest and most cases that scratch was measured with.
     """
 
-    arm: str
-    training_cases: int
-    seeds: tuple[int, ...]
-    value: float
-    low: float
-    high: float
     sizes: tuple[int, int]
 
 
@@ -84,15 +84,19 @@ class Analysis:
 
     def score(self, arm: str, size: int) -> Score | None:
         """The arm's score at a size, if it was run."""
-        return next((s for s in self.scores if (s.arm, s.training_cases) == (arm, size)), None)
+        return _find(self.scores, arm, size)
 
     def difference(self, arm: str, size: int) -> Difference | None:
         """The arm's difference to scratch at a size, if both were run with a common seed and scored."""
-        return next((d for d in self.differences if (d.arm, d.training_cases) == (arm, size)), None)
+        return _find(self.differences, arm, size)
 
     def worth(self, arm: str, size: int) -> Worth | None:
         """The worth of the arm's score at a size, if scratch was scored with two sizes or more."""
-        return next((w for w in self.worths if (w.arm, w.training_cases) == (arm, size)), None)
+        return _find(self.worths, arm, size)
+
+
+def _find(estimates: Sequence[_Kind], arm: str, size: int) -> _Kind | None:
+    return next((found for found in estimates if (found.arm, found.training_cases) == (arm, size)), None)
 
 
 def analyse(gathered: Gathered, measure: Measure, draws: int = DRAWS) -> Analysis:
