@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from .errors import MedTransferError, OutputExistsError, ResourceError, UsageError
 
 
@@ -58,6 +60,23 @@ def atomic_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # missing, or its folder is a file
             part.unlink()
+
+
+def write_json(path: str | Path, document: object, overwrite: bool = True) -> None:
+    """Write a document of plain data, dataclasses or msgspec structs as indented JSON; NaN and infinity become null.
+
+    Raises:
+        OutputExistsError: the output exists and ``overwrite`` is false.
+        ResourceError: the disk is full or the folder cannot be written.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "scores.json"
+    >>> write_json(file, {"dice": float("nan")})
+    >>> file.read_text()
+    '{\\n  "dice": null\\n}\\n'
+    """
+    with atomic_file(path, overwrite) as part:
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import msgspec
 from ..checkpoint.folder import WEIGHTS_NAME
 from ..checkpoint.source import file_sha256
 from ..errors import ConfigError
-from ..files import atomic_file
+from ..files import write_json
 from .runs import Plan, Run, plain_config
 
 #: keys that may change: where things lie on this machine, what is said, what is kept
@@ -64,8 +64,7 @@ def keep(path: Path, identity: Mapping[str, Any], what: str) -> None:
     """
     refuse_change(path, identity, what)
     if not path.exists():
-        with atomic_file(path) as part:
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n")
+        write_json(path, identity, overwrite=False)
 
 
 def refuse_change(path: Path, identity: Mapping[str, Any], what: str) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import atomic_file
+from ..files import atomic_file, write_json
 from .gathered import Gathered
 from .measures import MEASURES, class_dice
 from .results import RunResult
@@ -47,8 +46,7 @@ def write_summary(gathered: Gathered, analyses: Sequence[Analysis], path: Path, 
         "dead": _features(gathered, "dead"),
         "seconds": sum(run.seconds for run in gathered.all_runs),
     }
-    with atomic_file(path, overwrite=True) as part:
-        part.write_text(json.dumps(_plain(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(path, document)
     return path
 
 
@@ -90,12 +88,3 @@ def _measure(analysis: Analysis) -> dict[str, Any]:
 def _features(gathered: Gathered, what: str) -> list[dict[str, Any]]:
     cells = [(cell, stage_means(list(gathered.runs[cell].values()), what)) for cell in gathered.cells]
     return [{"arm": arm, "training_cases": size, "stages": means} for (arm, size), means in cells if means]
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON has it: no tuples, no NaN, no infinity."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

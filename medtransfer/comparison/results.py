@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from ..errors import DatasetError
-from ..files import atomic_file
+from ..files import write_json
 
 SUFFIX = ".json"
 SCRATCH = "scratch"
@@ -82,8 +82,7 @@ def write_result(result: RunResult, path: str | Path) -> None:
     Raises:
         ResourceError: the disk is full or the folder cannot be written.
     """
-    with atomic_file(path, overwrite=True) as part:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    write_json(path, result)
 
 
 def read_result(path: str | Path) -> RunResult:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..errors import MedTransferError, OutputExistsError, ResourceError, UsageError
-from ..files import atomic_file
+from ..files import write_json
 from ..training.check import check_options
 from ..training.config import parse_options, read_config
 from ..training.lock import held
@@ -221,8 +221,7 @@ class _Engine:
 
 
 def _write_failure(path: Path, run: Run, reason: str) -> None:
-    with atomic_file(path, overwrite=True) as part:
-        part.write_bytes(msgspec.json.encode({"run": str(run), "reason": reason}) + b"\n")
+    write_json(path, {"run": str(run), "reason": reason})
 
 
 def _read_failure(path: Path) -> str:

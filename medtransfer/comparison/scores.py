@@ -18,7 +18,7 @@ from ..errors import MedTransferError
 from ..inference.predictor import Predictor
 from ..training.metrics import dice_counts, dice_scores
 from ..training.precision import fast_dtype
-from ..volumes.read import Source, read_labels, read_volume
+from ..volumes.read import read_labels, read_volume
 from .measures import case_dice, class_dice
 from .results import RunResult
 
@@ -58,7 +58,7 @@ def _predictor(model: Path) -> Predictor:
 
 
 def _segmented(predictor: Predictor, case: Case, layout: Layout) -> dict[str, Any]:
-    prediction = predictor.predict(_source(case))
+    prediction = predictor.predict(case.source)
     reference = read_labels(case.label, prediction.volume.grid, len(layout.classes)).array  # type: ignore[arg-type]
     labels = torch.from_numpy(np.asanyarray(prediction.labels.dataobj).astype(np.int64))
     dice = dice_scores(dice_counts(labels, torch.from_numpy(reference), len(layout.classes)))
@@ -66,12 +66,8 @@ def _segmented(predictor: Predictor, case: Case, layout: Layout) -> dict[str, An
 
 
 def _classified(predictor: Predictor, case: Case, layout: Layout) -> dict[str, Any]:
-    probabilities: Any = predictor.predict(_source(case)).probabilities
+    probabilities: Any = predictor.predict(case.source).probabilities
     return {"probabilities": [probabilities[name] for name in layout.classes], "label": case.label}
-
-
-def _source(case: Case) -> Source:
-    return case.images[0] if len(case.images) == 1 else list(case.images)
 
 
 def check_cases(cases: Sequence[Case], layout: Layout) -> None:
@@ -86,7 +82,7 @@ def check_cases(cases: Sequence[Case], layout: Layout) -> None:
 def _refusals(cases: Sequence[Case], layout: Layout) -> Iterator[str]:
     for case in cases:
         try:
-            volume = read_volume(_source(case), channels=layout.channels)
+            volume = read_volume(case.source, channels=layout.channels)
             if isinstance(case.label, Path):
                 read_labels(case.label, volume.grid, len(layout.classes))
         except MedTransferError as error:

@@ -32,6 +32,11 @@ class Case:
         """The patient, or the case itself where no patient is known."""
         return self.patient or self.id
 
+    @property
+    def source(self) -> Path | list[Path]:
+        """What is read: the one file, or one per channel."""
+        return self.images[0] if len(self.images) == 1 else list(self.images)
+
 
 @dataclass(frozen=True)
 class Layout:

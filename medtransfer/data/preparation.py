@@ -22,8 +22,7 @@ def prepare_case(case: Case, layout: Layout, preprocessing: Preprocessing) -> di
     Raises:
         VolumeError: a file was refused, or the label does not belong to the scan.
     """
-    source = case.images[0] if len(case.images) == 1 else list(case.images)
-    volume = read_volume(source, channels=layout.channels)
+    volume = read_volume(case.source, channels=layout.channels)
     spacing = preprocessing.spacing
     prepared = prepare(volume, preprocessing.orientation, spacing, preprocessing.intensity)
     label: Any = case.label

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ..checkpoint.card import ModelCard
 from ..errors import ModelError, UsageError
-from ..files import atomic_file, refuse_existing
+from ..files import refuse_existing, write_json
 from ..version import __version__
 from ..volumes.prepare import Prepared
 from ..volumes.read import Volume
@@ -112,8 +111,7 @@ class Prediction:
         paths = self._outputs(Path(folder), overwrite)
         if self.task == "segmentation":
             write_labels(np.asanyarray(self.labels.dataobj), self.volume, paths[0], overwrite)
-        with atomic_file(paths[-1], overwrite) as part:
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(self.to_dict()), indent=2) + b"\n")
+        write_json(paths[-1], self.to_dict(), overwrite)
         return paths
 
     def _outputs(self, folder: Path, overwrite: bool) -> list[Path]:

@@ -65,8 +65,7 @@ def read_case(case: Case, layout: Layout) -> Volume:
     Raises:
         VolumeError: a file was refused.
     """
-    source = case.images[0] if len(case.images) == 1 else list(case.images)
-    return read_volume(source, channels=layout.channels)
+    return read_volume(case.source, channels=layout.channels)
 
 
 def _edges(grid: Grid, preprocessings: Sequence[Preprocessing]) -> list[int]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -20,7 +19,7 @@ from torch import nn
 
 from ..adapter.persist import save
 from ..errors import ConfigError, MedTransferError
-from ..files import atomic_file
+from ..files import write_json
 from ..finetune.lora import merged
 from ..reporting.curves import curves_png
 from .averaging import averaged
@@ -195,9 +194,7 @@ class RunReport(Hook):
             "resumed_at_step": self._first_step or None,
             **self.facts,
         }
-        text = msgspec.json.format(msgspec.json.encode(report), indent=2)
-        with atomic_file(Path(runner.work_dir) / "report.json", overwrite=True) as part:
-            part.write_bytes(text + b"\n")
+        write_json(Path(runner.work_dir) / "report.json", report)
         self._draw(runner)
 
     def _draw(self, runner: Runner) -> None:

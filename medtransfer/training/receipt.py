@@ -13,7 +13,7 @@ from torch import nn
 from ..adapter.report import TransferReport
 from ..adapter.transfer import transfer
 from ..data.dataset import CaseDataset
-from ..files import atomic_file
+from ..files import write_json
 
 NAME = "transfer.json"
 
@@ -69,5 +69,4 @@ def write_receipt(work_dir: str | Path, report: TransferReport | None, fault: st
     if report is None:
         return
     logger.info(f"transfer {report}")
-    with atomic_file(Path(work_dir) / NAME, overwrite=True) as part:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2) + b"\n")
+    write_json(Path(work_dir) / NAME, report.to_dict())
