@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test lint slow
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,itk,dicom,view,test]'
 	touch .venv/ready
 
 demo: .venv/ready
