@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import MedTransferError
+from .requirements import refuse_old_packages
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -24,8 +25,15 @@ if TYPE_CHECKING:
     from .adapter.report import TransferReport
     from .adapter.share import to_classifier, to_fcn, to_segmenter
     from .adapter.transfer import transfer
+    from .checking.checkup import Checkup
+    from .checking.run import check
     from .checkpoint.card import ModelCard
     from .comparison.run import Outcome, compare
+    from .data.cases import Layout
+    from .data.layouts import read_layout
+    from .evaluation.evaluate import evaluate
+    from .evaluation.evaluation import Evaluation
+    from .finetune.calibration import fit_temperature
     from .finetune.freeze import freeze, unfreeze
     from .finetune.groups import param_groups
     from .finetune.l2sp import SourcePenalty
@@ -33,7 +41,11 @@ if TYPE_CHECKING:
     from .finetune.phases import build_phases, train_only
     from .finetune.select import collect_params
     from .finetune.trainable import trainable_table
+    from .inference.batch import Batch, predict_batch
+    from .inference.cam import class_activation, write_activation
     from .inference.predictor import Predictor
+    from .inference.result import Prediction
+    from .intensity import Intensity, IntensityRange
     from .model_zoo.catalog import create_model
     from .model_zoo.names import list_models
     from .ranking.hscore import h_score
@@ -82,12 +94,33 @@ _HOMES = {
     "h_score": "ranking.hscore",
     "compare": "comparison.run",
     "Outcome": "comparison.run",
+    "check": "checking.run",
+    "Checkup": "checking.checkup",
+    "predict_batch": "inference.batch",
+    "Batch": "inference.batch",
+    "class_activation": "inference.cam",
+    "write_activation": "inference.cam",
+    "fit_temperature": "finetune.calibration",
+    "evaluate": "evaluation.evaluate",
+    "Evaluation": "evaluation.evaluation",
+    "read_layout": "data.layouts",
+    "Layout": "data.cases",
+    "Intensity": "intensity",
+    "IntensityRange": "intensity",
+    "Prediction": "inference.result",
 }
 
 __all__ = [
+    "Batch",
+    "Checkup",
+    "Evaluation",
+    "Intensity",
+    "IntensityRange",
+    "Layout",
     "MedTransferError",
     "ModelCard",
     "Outcome",
+    "Prediction",
     "Predictor",
     "Ranking",
     "SourcePenalty",
@@ -96,13 +129,17 @@ __all__ = [
     "adapt_input_conv",
     "add_lora",
     "build_phases",
+    "check",
+    "class_activation",
     "collect_params",
     "compare",
     "conv_to_fc",
     "convert",
     "create_model",
     "diff",
+    "evaluate",
     "fc_to_conv",
+    "fit_temperature",
     "freeze",
     "h_score",
     "inflate",
@@ -114,7 +151,9 @@ __all__ = [
     "merge_heads",
     "merge_lora",
     "param_groups",
+    "predict_batch",
     "rank_sources",
+    "read_layout",
     "remap_classes",
     "resize_kernel",
     "save",
@@ -127,12 +166,14 @@ __all__ = [
     "trainable_table",
     "transfer",
     "unfreeze",
+    "write_activation",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    refuse_old_packages()
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

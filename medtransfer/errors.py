@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -74,9 +75,13 @@ class VolumeError(MedTransferError, ValueError):
 
 
 class DatasetError(MedTransferError, ValueError):
-    """A dataset layout or case list that was refused."""
+    """A dataset layout or case list that was refused.
+
+    ``problems`` holds what is wrong one by one, where several things were found in one pass.
+    """
 
     exit_code = 3
+    problems: tuple[str, ...] = ()
 
 
 class CheckpointError(MedTransferError, ValueError):
@@ -105,3 +110,32 @@ class ResourceError(MedTransferError, RuntimeError):
     """Memory, disk or device that is not to be had."""
 
     exit_code = 6
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE}
+
+
+def describe_error(error: BaseException) -> tuple[str, int]:
+    """The message and the exit code of any error, raised on purpose or not.
+
+    >>> describe_error(VolumeError("no such file", path="scan.nii"))
+    ('scan.nii: no such file', 3)
+    >>> describe_error(KeyError("spacing"))
+    ("unexpected KeyError: 'spacing'. Run it again with --debug to see where, and report it.", 1)
+    """
+    known = error if isinstance(error, MedTransferError) else _resource_error(error)
+    if known is not None:
+        return str(known), known.exit_code
+    text = f"unexpected {type(error).__name__}: {error}".rstrip(": ")
+    return f"{text}. Run it again with --debug to see where, and report it.", 1
+
+
+def _resource_error(error: BaseException) -> ResourceError | None:
+    """The error as one of memory or disk, if that is what it is; torch's is known by name, to import no torch."""
+    is_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or is_torch:
+        detail = f": {error}" if str(error) else ""
+        return ResourceError(f"memory ran out{detail}", hint="Free some, or give a smaller input")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return ResourceError(f"cannot be written: {error.strerror}", path=error.filename, hint="Free some space")
+    return None

@@ -1,10 +1,10 @@
-"""Writing that is complete or absent: a ``.part`` beside the target, fsync, rename."""
+"""Writing that is complete or absent: a ``.part`` beside the target, fsync, rename; and where it may happen at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,50 @@ def refuse_existing(path: str | Path, overwrite: bool = False) -> Path:
     if os.path.lexists(path) and not overwrite:
         raise OutputExistsError("the output exists already", path=path, hint="Name another, or pass --overwrite")
     return path
+
+
+def refuse_inside(output: str | Path, folder: str | Path, what: str) -> None:
+    """Raise if ``output`` is ``folder``, lies in it or holds it; ``what`` names the folder in the message.
+
+    Raises:
+        UsageError: it does.
+
+    >>> refuse_inside("model/masks", "model", "the model folder")
+    Traceback (most recent call last):
+    medtransfer.errors.UsageError: model/masks: is inside the model folder, which stays as it is. ...
+    """
+    target, home = Path(output).resolve(), Path(folder).resolve()
+    relation = "is" if target == home else "is inside" if home in target.parents else "holds"
+    if relation != "holds" or target in home.parents:
+        raise UsageError(f"{relation} {what}, which stays as it is", path=output, hint="Name a folder elsewhere")
+
+
+def refuse_unusable_folder(folder: str | Path) -> None:
+    """Raise if ``folder`` can neither be used nor made.
+
+    Raises:
+        UsageError: it, or the nearest parent that exists, is a file or is not writable.
+    """
+    folder = Path(folder)
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise UsageError("is a file, but a folder is to be written there", path=nearest, hint="Name another output")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError("cannot be written: permission denied", path=nearest, hint="Name another output")
+
+
+def refuse_outputs(outputs: Iterable[Path], inputs: Iterable[Path], overwrite: bool) -> None:
+    """Raise if an output is one of the inputs, whatever ``overwrite`` says, or exists without ``overwrite``.
+
+    Raises:
+        UsageError: an output is an input.
+        OutputExistsError: an output exists.
+    """
+    sources = {path.resolve() for path in inputs}
+    for output in outputs:
+        if output.resolve() in sources:
+            raise UsageError("would overwrite an input", path=output, hint="Name another output folder")
+        refuse_existing(output, overwrite)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from medtransfer.training.config import find_config, parse_options
 from medtransfer.training.preview import preview
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs" / "fine_tuning.md"]
+PAGES = sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in ("distributed.md", "robustness.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -41,7 +41,6 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     torch.manual_seed(0)
     namespace: dict[str, Any] = {}
     code = [text for language, text in blocks(page) if language == "python"]
-    assert code
     with contextlib.redirect_stdout(io.StringIO()):
         for number, text in enumerate(code, 1):
             exec(compile(text, f"{page.name}, Python block {number}", "exec"), namespace)
@@ -53,12 +52,11 @@ def test_configs_are_right_and_build(page: Path, tmp_path: Path) -> None:
         path = tmp_path / "configs" / f"mine_{number}.py"
         path.write_text(text)
         shown = preview(path, {"model.network.base_channels": 4, "model.network.stem_channels": 4})
-        assert shown.finetune is not None
+        assert shown.finetune is not None or page.name != "fine_tuning.md"
 
 
 def test_commands_have_these_options_and_configs(page: Path) -> None:
     commands = [line for language, text in blocks(page) if not language for line in text.splitlines()]
-    assert commands
     for line in commands:
         program, name, *arguments = shlex.split(line)
         assert program == "medtransfer"
@@ -70,6 +68,10 @@ def test_commands_have_these_options_and_configs(page: Path) -> None:
         check_options(parse_options(getattr(options, "cfg_options", None)))
         if config := getattr(options, "config", None) or getattr(options, "trainable", None):
             find_config(config)
+
+
+def test_pages_hold_something_to_run(page: Path) -> None:
+    assert any(language in ("", "python", "config") for language, _ in blocks(page))
 
 
 def test_links_lead_somewhere(page: Path) -> None:

@@ -17,11 +17,15 @@ import msgspec
 from msgspec import Meta
 
 from ..errors import CheckpointError
+from ..intensity import Intensity as Intensity
+from ..intensity import IntensityRange, schemes_of
 from .strict_json import parse_json
 from .wording import shown
 
 CARD_NAME = "model.json"
 FORMAT_VERSION = 1
+LATER = frozenset({"mirror_axes", "temperature", "intensity_ranges"})
+"""Fields that cards did not always have: left away where they say nothing, so that an older medtransfer can read on."""
 MAX_CARD_BYTES = 4 << 20
 MAX_CHANNELS = 4096
 MAX_CLASSES = 100_000
@@ -39,6 +43,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=20_000)]
 Millimetres = Annotated[float, Meta(gt=0, le=1000)]
 Voxels = Annotated[int, Meta(ge=1, le=100_000)]
+PerChannel = Annotated[list[Intensity], Meta(min_length=1, max_length=MAX_CHANNELS)]
 
 
 Task = Literal["classification", "segmentation", "restoration"]
@@ -58,36 +63,15 @@ class Architecture(msgspec.Struct, forbid_unknown_fields=True):
         _refuse_argument("arguments", self.arguments)
 
 
-class Intensity(msgspec.Struct, forbid_unknown_fields=True):
-    """How intensities are scaled.
-
-    ``zscore``: per channel, by mean and standard deviation over all voxels, or over the voxels that are not 0 when
-    ``nonzero`` (background stays 0). ``clip``: cut to ``[low, high]``, then scaled to ``[0, 1]``. ``none``: as stored.
-
-    >>> Intensity("clip", low=-1000, high=1000).scheme
-    'clip'
-    """
-
-    scheme: Literal["none", "zscore", "clip"] = "zscore"
-    nonzero: bool = False
-    low: float | None = None
-    high: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.scheme != "clip":
-            if self.low is not None or self.high is not None:
-                raise ValueError(f"`low` and `high` belong to the scheme 'clip', not to {self.scheme!r}")
-        elif self.low is None or self.high is None or not -math.inf < self.low < self.high < math.inf:
-            raise ValueError(f"the scheme 'clip' needs finite `low` < `high`, got {self.low} and {self.high}")
-
-
 class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What stands in ``model.json``.
 
     ``classes`` has one name per output channel; for a segmentation the first is the background, and for a restoration
     they are the input channels, given back. ``spacing`` is in mm and, like ``patch_size`` (voxels), in the axis order
-    of ``orientation``; None means as scanned. ``sha256`` is that of ``model.safetensors``. ``parent`` says where the
-    weights came from.
+    of ``orientation``; None means as scanned. ``intensity`` is one scheme for all channels or a list with one a
+    channel, ``intensity_ranges`` what their raw intensities were in training. ``mirror_axes`` are the axes along which
+    training mirrored scans, None if that is not known. ``temperature`` divides a classifier's logits before the
+    softmax; None means 1. ``sha256`` is that of ``model.safetensors``. ``parent`` says where the weights came from.
 
     >>> card = ModelCard(task="segmentation", architecture=Architecture("resunet18"),
     ...                  input_channels=["MRI"], classes=["background", "hippocampus"], intensity=Intensity())
@@ -102,8 +86,11 @@ class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     classes: Annotated[list[Name], Meta(min_length=1, max_length=MAX_CLASSES)]
     spacing: Annotated[list[Millimetres], Meta(min_length=2, max_length=3)] | None = None
     orientation: str = "RAS"
-    intensity: Intensity = msgspec.field(default_factory=Intensity)
+    intensity: Intensity | PerChannel = msgspec.field(default_factory=Intensity)
+    intensity_ranges: Annotated[list[IntensityRange], Meta(max_length=MAX_CHANNELS)] | None = None
     patch_size: Annotated[list[Voxels], Meta(min_length=2, max_length=3)] | None = None
+    mirror_axes: Annotated[list[Annotated[int, Meta(ge=0, le=2)]], Meta(max_length=3)] | None = None
+    temperature: Annotated[float, Meta(gt=0, le=1000)] | None = None
     sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     versions: Annotated[dict[Name, Annotated[str, Meta(max_length=200)]], Meta(max_length=100)] = {}
     parent: dict[str, Any] | None = None
@@ -117,10 +104,15 @@ class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         _refuse_names("input_channels", self.input_channels)
         _refuse_names("classes", self.classes)
         _refuse_nonfinite("spacing", self.spacing or ())
+        if self.temperature is not None and self.task != "classification":
+            raise ValueError(f"`temperature` belongs to a classification, not to a {self.task}")
         _refuse_nonfinite("metrics", self.metrics.values())
         _refuse_count(self.architecture, "in_channels", self.input_channels)
         _refuse_count(self.architecture, "num_classes", self.classes)
         _refuse_tree("parent", self.parent)
+        schemes_of(self.intensity, len(self.input_channels))
+        if self.intensity_ranges is not None and len(self.intensity_ranges) != len(self.input_channels):
+            raise ValueError(f"`intensity_ranges` must be one a channel, got {len(self.intensity_ranges)}")
 
 
 def read_card(folder: str | Path) -> ModelCard:
@@ -178,7 +170,10 @@ def format_card(card: ModelCard) -> bytes:
     True
     """
     try:
-        text = msgspec.json.encode(card)
+        tree = msgspec.to_builtins(card)
+        text = msgspec.json.encode(
+            {name: value for name, value in tree.items() if value is not None or name not in LATER}
+        )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the card holds something that is not plain data: {error}") from error
     parse_card(text)

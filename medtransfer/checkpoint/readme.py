@@ -31,14 +31,17 @@ Preparation, done by medtransfer from this card:
 - Orientation: {{ card.orientation }}
 - Spacing: {{ spacing }}
 - Intensity: {{ intensity }}
-- Patch size in training: {{ patch_size }}
+{% for name, range in ranges %}- {{ name | cell }} in the training scans: {{ range }}
+{% endfor %}- Patch size in training: {{ patch_size }}
 
 ## Output
 
 | value | class |
 | --- | --- |
 {% for name in card.classes %}| {{ loop.index0 }} | {{ name | cell }} |
-{% endfor %}
+{% endfor %}{% if card.temperature %}
+Logits are divided by {{ "%.4g" | format(card.temperature) }} before the softmax: a temperature fitted to labels.
+{% endif %}
 ## Use
 
 ```
@@ -85,7 +88,8 @@ def render_readme(card: ModelCard, name: str) -> str:
         arguments=f" with `{arguments}`" if arguments else "",
         spacing=f"{_by(card.spacing)} mm" if card.spacing else "as scanned",
         patch_size=f"{_by(card.patch_size)} voxels" if card.patch_size else "any",
-        intensity=_intensity_words(card.intensity),
+        intensity=_channel_words(card),
+        ranges=_ranges(card),
         versions=", ".join(f"{key} {value}" for key, value in card.versions.items()),
         origin=[(key, value) for key, value in (card.parent or {}).items() if isinstance(value, str | int | float)],
     )
@@ -95,9 +99,27 @@ def _by(numbers: Iterable[float]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
 
 
+def _channel_words(card: ModelCard) -> str:
+    """The one scheme of all channels, or each with its channel's name."""
+    if isinstance(card.intensity, Intensity):
+        return _intensity_words(card.intensity)
+    named = zip(card.input_channels, card.intensity, strict=True)
+    return "; ".join(f"{_cell(name)}: {_intensity_words(intensity)}" for name, intensity in named)
+
+
+def _ranges(card: ModelCard) -> list[tuple[str, str]]:
+    ranges = [f"{seen.low:.4g} ... {seen.high:.4g}" for seen in card.intensity_ranges or ()]
+    return list(zip(card.input_channels, ranges, strict=False))
+
+
 def _intensity_words(intensity: Intensity) -> str:
     if intensity.scheme == "clip":
         return f"cut to {intensity.low:g} ... {intensity.high:g}, then scaled to 0 ... 1"
+    if intensity.scheme == "ct":
+        return f"cut to {intensity.low:g} ... {intensity.high:g}, then minus {intensity.mean:g}, over {intensity.std:g}"
+    if intensity.scheme == "percentile":
+        low, high = intensity.low_percentile, intensity.high_percentile
+        return f"the scan's percentiles {low:g} and {high:g} to 0 ... 1, what lies outside cut"
     voxels = "voxels that are not 0" if intensity.nonzero else "all voxels"
     return f"z-score of each channel over {voxels}" if intensity.scheme == "zscore" else "as stored"
 

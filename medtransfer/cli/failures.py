@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 
-from medtransfer.errors import MedTransferError, ResourceError
+from medtransfer.errors import describe_error
 
 from .messages import write_error
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE}
 
 
 class Terminated(BaseException):
@@ -31,32 +28,13 @@ def report(error: BaseException, debug: bool = False) -> int:
 
 
 def describe(error: BaseException) -> tuple[str, int]:
-    """The message and the exit code of any error.
+    """The message and the exit code of any error, interrupts too.
 
     >>> describe(KeyboardInterrupt())
     ('interrupted', 130)
-    >>> describe(KeyError("spacing"))
-    ("unexpected KeyError: 'spacing'. Run it again with --debug to see where, and report it.", 1)
     """
-    if isinstance(error, MedTransferError):
-        return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     if isinstance(error, Terminated):
         return "terminated", 143
-    resource = _resource(error)
-    if resource is not None:
-        return str(resource), resource.exit_code
-    text = f"unexpected {type(error).__name__}: {error}".rstrip(": ")
-    return f"{text}. Run it again with --debug to see where, and report it.", 1
-
-
-def _resource(error: BaseException) -> ResourceError | None:
-    """The error as one of memory or disk, if that is what it is; torch's is known by name, to import no torch."""
-    is_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    if isinstance(error, MemoryError) or is_torch:
-        detail = f": {error}" if str(error) else ""
-        return ResourceError(f"memory ran out{detail}", hint="Free some, or give a smaller input")
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return ResourceError(f"cannot be written: {error.strerror}", path=error.filename, hint="Free some space")
-    return None
+    return describe_error(error)

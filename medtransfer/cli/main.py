@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 
+from medtransfer.requirements import refuse_old_packages
 from medtransfer.version import __version__
 
 from . import failures
@@ -27,7 +28,9 @@ COMMANDS = {
     "convert": "a weight file of another project into a model folder that computes the same",
     "transfer": "move a weight file into a network for another task, as a model folder",
     "train": "train from an mmengine config",
+    "check": "every problem of a dataset in one pass: layout, geometry, labels, leakage",
     "predict": "run a model folder over scans",
+    "evaluate": "scores of predictions against references, with intervals; two models compared",
     "compare": "whether a transfer helped: from scratch and from pretrained weights, at equal budget",
     "rank": "which source fits the data best, before any training",
 }
@@ -70,6 +73,9 @@ def _run_command(arguments: Sequence[str], results: Results, debug: bool) -> int
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error, and all warnings")
     options = parser.parse(rest)
+    options.debug = debug
+    if name != "info":  # it shows the versions, old ones too
+        refuse_old_packages()
     command: Command = module.run
     with contextlib.redirect_stdout(sys.stderr), _quiet(debug):
         return command(options, results)

@@ -118,6 +118,8 @@ def _card(found: Inspection, in_channels: int, report: TransferReport) -> dict[s
 
     source = found.card or found.facts
     kept: dict[str, Any] = {name: source[name] for name in ("spacing", "orientation", "intensity") if name in source}
+    if isinstance(kept.get("intensity"), list) and len(kept["intensity"]) != in_channels:
+        del kept["intensity"]  # one a channel, of other channels
     if len(source.get("input_channels", ())) == in_channels:
         kept["input_channels"] = source["input_channels"]
     parent = {"source": Path(found.path).name, "format": report.source_format, "coverage": report.coverage}

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from monai.data import get_track_meta, set_track_meta
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError, DatasetError, MedTransferError
+from ..intensity import IntensityRange
 from .cases import SHOWN, Case, Layout
+from .class_names import with_classes
 from .corruption import Corrupt, Corruption
-from .decathlon import read_decathlon
-from .preparation import prepare_case
-from .preprocessing import Preprocessing, read_preprocessing
+from .fingerprint import Collector, Measured
+from .framing import padded, with_positions
+from .layouts import find_layout
+from .leaks import refuse_unfit
+from .occurrence import check_occurrence, classes_of_cases
+from .preparation import prepare_case, rescaled
+from .preprocessing import Preprocessing, read_plan
 from .sampler import Draw
 from .scans import read_scans
 from .splits import Split, split_cases
-from .table import read_table
-from .transforms import build_augmentation
+from .transforms import build_augmentation, read_augmentation
 
-MAX_POSITIONS = 20_000  # of labelled (and of other) voxels kept per case as centres of patches
 Part = Literal["train", "val"]
 
 
@@ -40,14 +43,16 @@ class CaseDataset(Dataset[dict[str, Any]]):
         layout: All cases.
         part: ``"train"`` or ``"val"``.
         split: See :class:`medtransfer.data.splits.Split`.
-        preprocessing: See :class:`medtransfer.data.preprocessing.Preprocessing`.
+        preprocessing: See :class:`medtransfer.data.preprocessing.Plan`. What it leaves to be measured is measured from
+            the training cases, also for ``"val"``.
         patch_size: Voxels along the axes of the prepared volume; smaller volumes are padded with 0. None: whole ones.
         augmentation: A preset or a dict, see :mod:`medtransfer.data.transforms`.
         cache: Keep prepared volumes in memory. They are then all read, and checked, at once.
 
     Raises:
         ConfigError: an argument is of the wrong kind.
-        DatasetError: cases that cannot be read (all are named), or a class that no training label holds.
+        DatasetError: cases that cannot be read (all are named), a scan on both sides or in place of its label, or a
+            class that no label holds.
     """
 
     def __init__(
@@ -63,15 +68,32 @@ class CaseDataset(Dataset[dict[str, Any]]):
         if part not in ("train", "val"):
             raise ConfigError(f"part must be 'train' or 'val', got {part!r}")
         self.layout, self.part, self.cache = layout, part, cache
-        self.preprocessing = read_preprocessing(preprocessing)
+        plan = read_plan(preprocessing)
         self.patch_size = _checked_patch(patch_size)
         train, val = split_cases(layout, split)
+        refuse_unfit(layout, train, val)
         self.cases = train if part == "train" else val
+        self.measured = Measured(plan, layout, train)
         labelled = layout.task == "segmentation"
-        self.augment = build_augmentation(augmentation, self.patch_size, labelled)
+        self.augmentation = read_augmentation(augmentation)
+        self.augment = build_augmentation(self.augmentation, self.patch_size, labelled)
         self._kept: dict[int, dict[str, Any]] = {}
         if cache:
             self._fill()
+        if cache and part == "train" and layout.task != "restoration":
+            found = {case.id: _classes_of(self._kept[index]["label"]) for index, case in enumerate(train)}
+            notes = check_occurrence(layout, found, lambda: classes_of_cases(val))
+            self.layout = replace(layout, warnings=(*layout.warnings, *notes))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to every scan, in numbers."""
+        return self.measured.preprocessing
+
+    @property
+    def intensity_ranges(self) -> tuple[IntensityRange, ...]:
+        """Raw intensities of the training cases, one entry a channel."""
+        return self.measured.fingerprint.ranges
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -102,54 +124,84 @@ class CaseDataset(Dataset[dict[str, Any]]):
     def _sample(self, index: int) -> dict[str, Any]:
         if index in self._kept:
             return self._kept[index]
-        sample = prepare_case(self.cases[index], self.layout, self.preprocessing)
-        if self.patch_size is not None:
-            # validation volumes too: a network that learnt with padding around small scans expects it, and the
-            # predictor pads in the same way
-            sample = _padded(sample, self.patch_size)
-            sample = _with_positions(sample) if self.part == "train" else sample
+        sample = self._framed(prepare_case(self.cases[index], self.layout, self.preprocessing))
         if self.cache:
             self._kept[index] = sample
         return sample
 
+    def _framed(self, sample: dict[str, Any]) -> dict[str, Any]:
+        if self.patch_size is None:
+            return sample
+        # validation volumes too: a network that learnt with padding around small scans expects it, and the
+        # predictor pads in the same way
+        sample = padded(sample, self.patch_size)
+        return with_positions(sample) if self.part == "train" else sample
+
     def _fill(self) -> None:
-        """Read every case, so that all damaged ones are named before training starts."""
-        refused = [error for index in range(len(self.cases)) if (error := self._refusal(index))]
+        """Read every case, once, so that all damaged ones are named before training starts.
+
+        Training cases are measured on the way; where their scaling is measured, it waits until all have been read.
+        """
+        looked = Collector(self.layout, len(self.cases)) if self.part == "train" and self.cases else None
+        waits = looked is not None and self.measured.plan.measures_intensity
+        first = self.measured.before_intensity if waits else self.preprocessing
+        refused = [error for index in range(len(self.cases)) if (error := self._refusal(index, first, looked))]
         if len(refused) == 1:
             raise refused[0]
         if refused:
             listed = "; ".join(str(error) for error in refused[:SHOWN])
             raise DatasetError(f"{len(refused)} of {len(self.cases)} cases: {listed}", path=self.layout.path)
-        if self.part == "train" and self.layout.task != "restoration":
-            self._refuse_absent_classes()
+        if looked is not None:
+            self.measured.fingerprint = looked.fingerprint()
+        for index, sample in self._kept.items():
+            self._kept[index] = self._framed(rescaled(sample, self.preprocessing.intensity) if waits else sample)
 
-    def _refusal(self, index: int) -> MedTransferError | None:
+    def _refusal(self, index: int, first: Preprocessing, looked: Collector | None) -> MedTransferError | None:
         try:
-            self._sample(index)
+            self._kept[index] = prepare_case(self.cases[index], self.layout, first, looked.add if looked else None)
         except MedTransferError as error:
             return error
         return None
 
-    def _refuse_absent_classes(self) -> None:
-        found = set().union(*(_classes_of(self._kept[index]["label"]) for index in range(len(self.cases))))
-        absent = [name for number, name in enumerate(self.layout.classes) if number and number not in found]
-        if absent:
-            reason = f"no training case has the class {', '.join(absent)}"
-            raise DatasetError(reason, path=self.layout.path, hint="Take more training cases or another seed")
+
+class LayoutDataset(CaseDataset):
+    """Labelled cases of any layout, which is told by its content.
+
+    Args:
+        data_root: See :func:`medtransfer.data.layouts.find_layout`.
+        channels: Names of the channels; for BIDS those that are wanted. The dataset's own by default.
+        classes: Names of the classes in order; the dataset's own by default, or their numbers where it names none.
+        select: Entities that files of a BIDS folder must have, as ``dict(run=1)``.
+        **arguments: As :class:`CaseDataset`.
+    """
+
+    kind = ""  # the one layout that is taken; any, if it is empty
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        channels: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        select: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> None:
+        found = find_layout(data_root, channels, classes, select)
+        if self.kind and found.kind and found.kind != self.kind:
+            reason = f"is of the layout {found.kind!r}, not {self.kind!r}"
+            raise DatasetError(reason, path=found.path, hint="Set dataset.type='Cases', which takes any layout")
+        super().__init__(with_classes(found.checked()), **arguments)
 
 
-class DecathlonDataset(CaseDataset):
-    """Cases of a Decathlon folder; arguments as :class:`CaseDataset`, after the folder."""
+class DecathlonDataset(LayoutDataset):
+    """Cases of a Decathlon folder; arguments as :class:`LayoutDataset`."""
 
-    def __init__(self, data_root: str | Path, **arguments: Any) -> None:
-        super().__init__(read_decathlon(data_root), **arguments)
+    kind = "decathlon"
 
 
-class TableDataset(CaseDataset):
-    """Cases of a CSV table for classification; arguments as :class:`CaseDataset`, after the file."""
+class TableDataset(LayoutDataset):
+    """Cases of a CSV table; arguments as :class:`LayoutDataset`."""
 
-    def __init__(self, data_root: str | Path, **arguments: Any) -> None:
-        super().__init__(read_table(data_root), **arguments)
+    kind = "table"
 
 
 class ScanDataset(CaseDataset):
@@ -192,31 +244,6 @@ def _checked_patch(patch_size: Sequence[int] | None) -> tuple[int, ...] | None:
     return tuple(patch_size)
 
 
-def _padded(sample: dict[str, Any], patch_size: Sequence[int]) -> dict[str, Any]:
-    """Pad image and label on both sides with 0 where they are smaller than a patch."""
-    margins: list[int] = []
-    for size, wanted in zip(reversed(sample["image"].shape[1:]), reversed(patch_size), strict=True):
-        missing = max(wanted - size, 0)
-        margins += [missing // 2, missing - missing // 2]
-    pad = {key: torch.nn.functional.pad(value, margins) for key, value in sample.items() if isinstance(value, Tensor)}
-    return {**sample, **pad}
-
-
-def _with_positions(sample: dict[str, Any]) -> dict[str, Any]:
-    """Add the flat positions that patches may be centred on, evenly thinned."""
-    if not isinstance(sample["label"], Tensor):
-        return sample
-    labels = sample["label"].numpy().ravel()
-    background = _thinned(np.flatnonzero(labels == 0))
-    foreground = _thinned(np.flatnonzero(labels))
-    either = foreground if len(foreground) else background
-    return {**sample, "fg_indices": either, "bg_indices": background if len(background) else either}
-
-
-def _thinned(positions: np.ndarray) -> np.ndarray:
-    return positions[:: max(1, len(positions) // MAX_POSITIONS)]
-
-
 def _finished(sample: dict[str, Any]) -> dict[str, Any]:
     label = sample["label"]
     label = label.long() if isinstance(label, Tensor) else label
@@ -238,4 +265,4 @@ def _without_metadata() -> Iterator[None]:
         set_track_meta(before)
 
 
-__all__ = ["Case", "CaseDataset", "DecathlonDataset", "ScanDataset", "TableDataset"]
+__all__ = ["Case", "CaseDataset", "DecathlonDataset", "LayoutDataset", "ScanDataset", "TableDataset"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 
 from ..errors import DatasetError
-from .cases import Case, Layout, duplicate_ids, refuse, strip_suffixes
+from .cases import Case, Found, Layout, duplicate_ids, is_junk, refuse, refused, strip_suffixes, unique_cases
+from .fields import convert, inside, leads_out, listed_file_problems, read_document, take, take_names
 
-_File = TypeVar("_File", bound=msgspec.Struct)
+WHAT = "a Decathlon dataset.json"
+HINT = "Correct the file, or fetch the missing scans"
 
 
 class Entry(msgspec.Struct):
@@ -20,33 +23,21 @@ class Entry(msgspec.Struct):
     label: str
 
 
+_NONE = Entry("", "")
+
+
 class ScanEntry(msgspec.Struct):
     """One scan, whatever else is said about it."""
 
     image: str
 
 
-class DecathlonScans(msgspec.Struct):
-    """The keys of ``dataset.json`` that list scans, with and without labels."""
-
-    modality: dict[str, str]
-    training: list[ScanEntry] = []
-    test: list[str | ScanEntry] = []
-
-
-class DecathlonFile(msgspec.Struct):
-    """The keys of ``dataset.json`` that are used; the others are left alone."""
-
-    modality: dict[str, str]
-    labels: dict[str, str]
-    training: list[Entry]
-    num_training: int | None = msgspec.field(name="numTraining", default=None)
-
-
 def read_decathlon(root: str | Path) -> Layout:
     """Read a Decathlon folder.
 
-    macOS ``._*`` files are ignored; images that stand beside the listed ones without being listed are a warning.
+    macOS ``._*`` files are ignored; files that stand beside the listed ones without being listed are a warning. Where
+    one file per channel stands in place of a listed image (``CASE_0000.nii.gz``, ``CASE_0001.nii.gz`` ..., as the first
+    nnU-Net had it), these are taken.
 
     Args:
         root: The folder that holds ``dataset.json``, or the file itself.
@@ -55,20 +46,25 @@ def read_decathlon(root: str | Path) -> Layout:
         DatasetError: the file is missing, broken or contradicts itself, names paths outside its folder, or lists files
             that do not exist. All problems are named at once.
     """
-    path = Path(root)
-    path = path if path.suffix == ".json" else path / "dataset.json"
-    listing = _decode(path, DecathlonFile)
-    if not listing.training:
-        raise DatasetError("lists no training case", path=path)
-    entries = [entry for entry in listing.training if not _is_junk(entry.image)]
-    problems = _count_problem(listing) + [problem for entry in entries for problem in _problems(entry, path.parent)]
-    problems += [f"the case {name!r} is listed twice" for name in duplicate_ids(_id(entry) for entry in entries)]
-    refuse(problems, path, hint="Correct the file, or fetch the missing scans")
-    cases = tuple(
-        Case(_id(entry), (_inside(path.parent, entry.image),), _inside(path.parent, entry.label)) for entry in entries
-    )
-    names = (_ordered(listing.modality, "modality", path), _ordered(listing.labels, "labels", path))
-    return Layout(path, "segmentation", cases, *names, warnings=tuple(_unlisted(cases)))
+    return find_decathlon(root).checked()
+
+
+def find_decathlon(root: str | Path) -> Found:
+    """What is found of a Decathlon folder; see :func:`read_decathlon`."""
+    path = listing_of(root)
+    try:
+        document = read_document(path, WHAT)
+    except DatasetError as error:
+        return refused(error, path, "decathlon")
+    problems: list[str] = []
+    channels = take_names(document, "modality", problems)
+    classes = take_names(document, "labels", problems)
+    entries = _entries(document, problems)
+    sound = [case for entry in entries if (case := _case(entry, path.parent, len(channels), problems))]
+    cases = unique_cases(sound, problems)
+    warnings = tuple(_unlisted(entries, cases))
+    layout = Layout(path, "segmentation", cases, channels, classes, warnings) if cases else None
+    return Found(path, "decathlon", layout, tuple(problems), warnings, HINT)
 
 
 def read_decathlon_scans(root: str | Path) -> Layout:
@@ -77,66 +73,78 @@ def read_decathlon_scans(root: str | Path) -> Layout:
     Raises:
         DatasetError: as :func:`read_decathlon`; labels may be missing.
     """
-    path = Path(root)
-    path = path if path.suffix == ".json" else path / "dataset.json"
-    listing = _decode(path, DecathlonScans)
-    listed = [entry if isinstance(entry, str) else entry.image for entry in (*listing.training, *listing.test)]
-    names = [name for name in listed if not _is_junk(name)]
-    problems = [problem for name in names for problem in _path_problems(name, path.parent)]
+    path = listing_of(root)
+    document = read_document(path, WHAT)
+    problems: list[str] = []
+    channels = take_names(document, "modality", problems)
+    names = list(_scan_names(document, problems))
+    problems += [problem for name in names for problem in listed_file_problems(name, path.parent)]
     ids = [strip_suffixes(PurePosixPath(name).name) for name in names]
     problems += [f"the case {name!r} is listed twice" for name in duplicate_ids(ids)]
-    refuse(problems or ([] if names else ["lists no scan"]), path, hint="Correct the file, or fetch the missing scans")
-    channels = _ordered(listing.modality, "modality", path)
-    cases = tuple(Case(case, (_inside(path.parent, name),)) for case, name in zip(ids, names, strict=True))
+    refuse(problems or ([] if names else ["lists no scan"]), path, hint=HINT)
+    cases = tuple(Case(case, (inside(path.parent, name),)) for case, name in zip(ids, names, strict=True))
     return Layout(path, "restoration", cases, channels, channels)
 
 
-def _decode(path: Path, kind: type[_File]) -> _File:
-    if not path.is_file():
-        raise DatasetError("no such file", path=path, hint="Set data_root to the folder that holds dataset.json")
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"is not a Decathlon dataset.json: {error}", path=path) from error
+def listing_of(root: str | Path) -> Path:
+    """The ``dataset.json`` that is meant by a folder, or by itself.
+
+    >>> listing_of("data/liver").name
+    'dataset.json'
+    """
+    path = Path(root)
+    return path if path.suffix == ".json" else path / "dataset.json"
 
 
-def _count_problem(listing: DecathlonFile) -> list[str]:
-    stated, listed = listing.num_training, len(listing.training)
-    return [] if stated in (None, listed) else [f"numTraining is {stated}, but 'training' lists {listed} cases"]
+def count_problems(document: dict[str, Any], listed: int, where: str) -> list[str]:
+    """Whether ``numTraining`` is the number of cases that there are."""
+    stated = document.get("numTraining")
+    return [] if stated in (None, listed) else [f"numTraining is {stated}, but {where} {listed} cases"]
 
 
-def _problems(entry: Entry, root: Path) -> list[str]:
-    return [problem for name in (entry.image, entry.label) for problem in _path_problems(name, root)]
+def _unlisted(entries: Sequence[Entry], cases: Sequence[Case]) -> list[str]:
+    """Volumes that stand beside listed ones, without being listed themselves."""
+    files = {file for case in cases for file in (*case.images, case.label) if isinstance(file, Path)}
+    listed = {PurePosixPath(name).name for entry in entries for name in (entry.image, entry.label)}
+    beside = {file for folder in {file.parent for file in files} for file in folder.glob("*.nii*")} - files
+    extra = sorted(file for file in beside if file.name not in listed and not is_junk(file.name))
+    return [f"{file.parent.name}/{file.name} is not listed in dataset.json" for file in extra]
 
 
-def _path_problems(name: str, root: Path) -> list[str]:
-    # dataset.json is data from somewhere else: it may not point out of its folder
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        return [f"{name!r} leads out of the dataset's folder"]
-    return [] if _inside(root, name).is_file() else [f"{name!r} is listed but missing"]
+def _entries(document: dict[str, Any], problems: list[str]) -> list[Entry]:
+    before = len(problems)
+    listed = take(document, "training", list[Any], problems, [])
+    if len(problems) == before:
+        problems += count_problems(document, len(listed), "'training' lists")
+        problems += [] if listed else ["lists no training case"]
+    given = [convert(entry, Entry, f"$.training[{n}]", problems, _NONE) for n, entry in enumerate(listed)]
+    return [entry for entry in given if entry is not _NONE and not is_junk(entry.image)]
 
 
-def _inside(root: Path, name: str) -> Path:
-    return root / PurePosixPath(name)
+def _case(entry: Entry, root: Path, channels: int, problems: list[str]) -> Case | None:
+    """The case, if nothing is wrong with its files."""
+    images = _images(entry.image, root, channels)
+    found = [problem for name in (*images, entry.label) for problem in listed_file_problems(name, root)]
+    if not found and entry.label in images:
+        found = [f"{entry.label!r} is listed as an image and as its label"]
+    problems += found
+    name = strip_suffixes(PurePosixPath(entry.image).name)
+    return None if found else Case(name, tuple(inside(root, image) for image in images), inside(root, entry.label))
 
 
-def _id(entry: Entry) -> str:
-    return strip_suffixes(PurePosixPath(entry.image).name)
+def _images(name: str, root: Path, channels: int) -> list[str]:
+    """The listed file, or those of its channels where it is not there and they are."""
+    stem = strip_suffixes(name)
+    parts = [f"{stem}_{channel:04d}{name[len(stem) :]}" for channel in range(channels)]
+    if leads_out(name) or (root / name).is_file() or not parts or not (root / parts[0]).is_file():
+        return [name]
+    return parts
 
 
-def _is_junk(name: str) -> bool:
-    return PurePosixPath(name).name.startswith("._")
-
-
-def _ordered(names: dict[str, str], key: str, path: Path) -> tuple[str, ...]:
-    """Names in the order of their numbers, which must be 0, 1, 2 ... since they are array indices."""
-    if not names or sorted(names) != sorted(str(number) for number in range(len(names))):
-        raise DatasetError(f"the numbers of {key!r} must be 0, 1, 2 ..., got {', '.join(names) or 'none'}", path=path)
-    return tuple(names[str(number)] for number in range(len(names)))
-
-
-def _unlisted(cases: tuple[Case, ...]) -> list[str]:
-    listed = {file.resolve() for case in cases for file in case.images}
-    folders = {file.parent for file in listed}
-    found = {file for folder in folders for file in folder.glob("*.nii*") if not _is_junk(file.name)}
-    return [f"{file} is not listed in dataset.json" for file in sorted(found - listed)]
+def _scan_names(document: dict[str, Any], problems: list[str]) -> Iterator[str]:
+    for key in ("training", "test"):
+        for number, entry in enumerate(convert(document.get(key, []), list[Any], f"$.{key}", problems, [])):
+            scan = convert(entry, str | ScanEntry, f"$.{key}[{number}]", problems, "")  # type: ignore[arg-type]
+            name = scan if isinstance(scan, str) else scan.image
+            if name and not is_junk(name):
+                yield name

@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from ..volumes.intensity import Given, normalise
 from ..volumes.prepare import prepare, prepare_labels
 from ..volumes.read import Volume, read_labels, read_volume
-from .cases import Case, Layout
+from ..volumes.validate import check_not_scan
+from .cases import Case, Layout, refuse
+from .leaks import copied_labels
 from .preprocessing import Preprocessing
 
+Look: TypeAlias = Callable[[Volume, npt.NDArray[np.int32] | None], None]
 
-def prepare_case(case: Case, layout: Layout, preprocessing: Preprocessing) -> dict[str, Any]:
+
+def prepare_case(case: Case, layout: Layout, preprocessing: Preprocessing, look: Look | None = None) -> dict[str, Any]:
     """Read and prepare a case.
+
+    Args:
+        case: The case.
+        layout: The dataset.
+        preprocessing: What is done to it.
+        look: Is given the scan and its labels as read, so that no file is read twice to be measured.
 
     Returns:
         ``image`` (C, D, H, W) float32; ``label`` (1, D, H, W), uint8 or int32, or the class number; ``case``, its id.
 
     Raises:
         VolumeError: a file was refused, or the label does not belong to the scan.
+        DatasetError: the label is a copy of the scan.
     """
     volume = read_volume(case.source, channels=layout.channels)
     spacing = preprocessing.spacing
     prepared = prepare(volume, preprocessing.orientation, spacing, preprocessing.intensity)
     label: Any = case.label
+    array = None
     if isinstance(label, Path):
-        label = _prepared_label(label, volume, layout, preprocessing)
+        # a copied scan is named as what it is, before its fractions are
+        refuse(copied_labels([case]), layout.path, hint="Give each case its own label")
+        array = read_labels(label, volume.grid, num_classes=len(layout.classes)).array
+        for channel in volume.array:
+            check_not_scan(array, channel, label)
+        label = _prepared_label(array, volume, layout, preprocessing)
+    if look is not None:
+        look(volume, array)
     return {"image": torch.from_numpy(prepared.array), "label": label, "case": case.id}
 
 
-def _prepared_label(path: Path, volume: Volume, layout: Layout, preprocessing: Preprocessing) -> torch.Tensor:
-    labels = read_labels(path, volume.grid, num_classes=len(layout.classes))
+def rescaled(sample: dict[str, Any], intensity: Given) -> dict[str, Any]:
+    """A case that was prepared without scaling, scaled."""
+    return {**sample, "image": torch.from_numpy(normalise(sample["image"].numpy(), intensity)[0])}
+
+
+def _prepared_label(
+    labels: npt.NDArray[np.int32], volume: Volume, layout: Layout, preprocessing: Preprocessing
+) -> torch.Tensor:
     # nearest keeps labels exact where the spacing stays; resampled ones are smoother by the share of each class
     method = "nearest" if preprocessing.spacing is None else "linear"
-    array = prepare_labels(labels.array, volume.grid, preprocessing.orientation, preprocessing.spacing, method)  # type: ignore[arg-type]
+    array = prepare_labels(labels, volume.grid, preprocessing.orientation, preprocessing.spacing, method)  # type: ignore[arg-type]
     small = torch.uint8 if len(layout.classes) <= 256 else torch.int32
     return torch.from_numpy(array.copy()).to(small)[None]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from ..checkpoint.card import ORIENTATIONS, Intensity
+from ..checkpoint.card import ORIENTATIONS
 from ..errors import ConfigError
+from ..intensity import Intensity
+
+AUTO, MEDIAN = "auto", "median"
+CT_SCHEME = {"scheme": "ct"}
+"""The scheme without its numbers, which are then measured."""
+
+Spacing = tuple[float, float, float]
+Part: TypeAlias = Literal["auto"] | dict[str, Any]
 
 
 class Preprocessing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -17,33 +25,115 @@ class Preprocessing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     Attributes:
         orientation: One of the 48 codes; the axes of a scan are flipped and permuted to it, without loss.
         spacing: Voxel size in mm along the axes of ``orientation``; None keeps each scan's own.
-        intensity: See :class:`medtransfer.checkpoint.card.Intensity`.
+        intensity: See :class:`medtransfer.intensity.Intensity`; one for all channels, or a list with one a channel.
     """
 
     orientation: str = "RAS"
-    spacing: tuple[float, float, float] | None = None
-    intensity: Intensity = msgspec.field(default_factory=Intensity)
+    spacing: Spacing | None = None
+    intensity: Intensity | Annotated[list[Intensity], msgspec.Meta(min_length=1)] = msgspec.field(
+        default_factory=Intensity
+    )
 
     def __post_init__(self) -> None:
-        if self.orientation not in ORIENTATIONS:
-            raise ValueError(f"`orientation` must be one of the 48 codes such as 'RAS', got {self.orientation!r}")
-        if self.spacing is not None and not all(0 < size <= 1000 for size in self.spacing):
-            raise ValueError(f"`spacing` must be three sizes in mm above 0, got {list(self.spacing)}")
+        _refuse_geometry(self.orientation, self.spacing)
 
 
-def read_preprocessing(given: Mapping[str, Any] | Preprocessing | None) -> Preprocessing:
+class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Preprocessing as a config asks for it, of which some may be left to be measured from the training cases.
+
+    Attributes:
+        orientation: As :class:`Preprocessing`.
+        spacing: As :class:`Preprocessing`, or ``"median"``.
+        intensity: As :class:`Preprocessing`; in place of a scheme ``"auto"``, or ``dict(scheme="ct")`` without numbers.
+    """
+
+    orientation: str = "RAS"
+    spacing: Spacing | Literal["median"] | None = None
+    intensity: Part | Annotated[list[Part], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _refuse_geometry(self.orientation, None if self.spacing == MEDIAN else self.spacing)
+        for part in self.parts:
+            if not is_measured(part):
+                msgspec.convert(part, Intensity)
+
+    @property
+    def parts(self) -> list[Part]:
+        """The scheme of all channels, or those of each."""
+        return self.intensity if isinstance(self.intensity, list) else [self.intensity]
+
+    @property
+    def measures_spacing(self) -> bool:
+        """Whether the spacing is left to be measured."""
+        return self.spacing == MEDIAN
+
+    @property
+    def measures_intensity(self) -> bool:
+        """Whether the numbers of a scheme are."""
+        return any(map(is_measured, self.parts))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is left to be measured."""
+        return self.measures_spacing or self.measures_intensity
+
+    def settled(self) -> Preprocessing:
+        """What is asked for, where nothing is to be measured.
+
+        Raises:
+            ConfigError: something is.
+        """
+        if self.is_open:
+            hint = "Give numbers here, or train with it"
+            raise ConfigError("preprocessing is left to be measured from training cases", hint=hint)
+        return msgspec.convert(msgspec.to_builtins(self), Preprocessing)
+
+
+def is_measured(part: Part) -> bool:
+    """Whether the numbers of a scheme are left to be measured.
+
+    >>> is_measured("auto"), is_measured({"scheme": "ct"}), is_measured({"scheme": "zscore"})
+    (True, True, False)
+    """
+    return part in (AUTO, {"scheme": AUTO}, CT_SCHEME)
+
+
+def read_plan(given: Mapping[str, Any] | Preprocessing | Plan | None) -> Plan:
     """The config key ``preprocessing`` as a checked object.
 
     Raises:
         ConfigError: an unknown key, or a value of the wrong kind.
 
+    >>> read_plan(dict(spacing="median", intensity="auto")).is_open
+    True
+    """
+    if isinstance(given, Plan):
+        return given
+    try:
+        plain = msgspec.to_builtins(given if isinstance(given, Preprocessing) else dict(given or {}))
+        return msgspec.convert(plain, Plan)
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
+        hint = (
+            "Use orientation='RAS', spacing=[x, y, z], 'median' or None, intensity=dict(scheme='zscore'), 'auto' or a "
+            "list with one a channel"
+        )
+        raise ConfigError(f"preprocessing: {error}", hint=hint) from error
+
+
+def read_preprocessing(given: Mapping[str, Any] | Preprocessing | None) -> Preprocessing:
+    """Preprocessing in numbers.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong kind, or something that is left to be measured.
+
     >>> read_preprocessing(dict(spacing=[1, 1, 2])).spacing
     (1.0, 1.0, 2.0)
     """
-    if isinstance(given, Preprocessing):
-        return given
-    try:
-        return msgspec.convert(msgspec.to_builtins(dict(given or {})), Preprocessing)
-    except (msgspec.ValidationError, ValueError, TypeError) as error:
-        hint = "Use orientation='RAS', spacing=[x, y, z] or None, intensity=dict(scheme='zscore')"
-        raise ConfigError(f"preprocessing: {error}", hint=hint) from error
+    return given if isinstance(given, Preprocessing) else read_plan(given).settled()
+
+
+def _refuse_geometry(orientation: str, spacing: object) -> None:
+    if orientation not in ORIENTATIONS:
+        raise ValueError(f"`orientation` must be one of the 48 codes such as 'RAS', got {orientation!r}")
+    if isinstance(spacing, tuple) and not all(0 < size <= 1000 for size in spacing):
+        raise ValueError(f"`spacing` must be three sizes in mm above 0, got {list(spacing)}")

@@ -24,8 +24,10 @@ class Split(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         val: The same, for validation. It is drawn first, so that for one seed the validation cases do not depend on
             ``train``, and the 8 cases of ``train=8`` are among the 32 of ``train=32``.
         seed: Seed of the shuffle.
-        folds: Number of folds for cross-validation, in place of ``train`` and ``val``.
-        fold: Which fold validates, from 0.
+        folds: Number of folds for cross-validation, in place of ``train`` and ``val``. Those of a classification have
+            the same share of each class, as far as whole patients allow.
+        fold: Which fold validates, from 0: of ``folds``, or of those that the dataset states itself (nnU-Net's
+            ``splits_final.json``).
     """
 
     train: Share = None
@@ -52,15 +54,17 @@ def read_split(given: Mapping[str, Any] | Split | None) -> Split:
         raise ConfigError(f"split: {error}", hint="Use train, val, seed, or folds, fold, seed") from error
     if split.folds is not None and not (split.folds >= 2 and 0 <= split.fold < split.folds):
         raise ConfigError(f"split: fold must be 0 to folds - 1, got fold {split.fold} of {split.folds}")
+    if split.fold < 0:
+        raise ConfigError(f"split: fold is counted from 0, got {split.fold}")
     return split
 
 
 def split_cases(layout: Layout, split: Mapping[str, Any] | Split | None = None) -> tuple[list[Case], list[Case]]:
     """Divide the cases into training and validation.
 
-    Without counts, ids or folds the parts that the dataset states itself are used (the column ``split`` of a table);
-    failing that, a fifth of the cases validates. Whole patients are taken until a number is reached; what is left of
-    the last patient is used on neither side.
+    Without counts, ids or folds the division that the dataset states itself is used (the folds of nnU-Net's
+    ``splits_final.json``, the column ``split`` of a table); failing that, a fifth of the cases validates. Whole
+    patients are taken until a number is reached; what is left of the last patient is used on neither side.
 
     Returns:
         The training cases and the validation cases.
@@ -77,11 +81,14 @@ def split_cases(layout: Layout, split: Mapping[str, Any] | Split | None = None) 
 
 
 def _divide(layout: Layout, split: Split) -> tuple[list[Case], list[Case]]:
-    stated = any(case.part for case in layout.cases)
-    if split.train is None and split.val is None and split.folds is None and stated:
-        return _stated_parts(layout)
+    if split.train is None and split.val is None and split.folds is None:
+        stated = _stated(layout, split)
+        if stated is not None:
+            return stated
     groups = _shuffled_patients(layout.cases, split.seed)
     if split.folds is not None:
+        if layout.task == "classification":
+            groups.sort(key=_classes)  # the shuffle stays within a class
         return _fold(groups, split.folds, split.fold, layout.path)
     val_share: Share = 0.2 if split.val is None and split.train is None else split.val
     val = _take(groups, _named(layout, split.train), val_share, layout)
@@ -121,6 +128,18 @@ def _pick(layout: Layout, ids: Sequence[str]) -> list[Case]:
     return [known[name] for name in ids]
 
 
+def _stated(layout: Layout, split: Split) -> tuple[list[Case], list[Case]] | None:
+    """The division that the dataset states itself, if it does."""
+    if split.fold >= max(1, len(layout.folds)):
+        has = f"states {len(layout.folds)} folds" if layout.folds else "states none"
+        hint = "Count from 0, or have folds made with split=dict(folds=5, fold=...)"
+        raise DatasetError(f"fold {split.fold} is asked for, but the dataset {has}", path=layout.path, hint=hint)
+    if layout.folds:
+        fold = layout.folds[split.fold]
+        return _pick(layout, fold.train), _pick(layout, fold.val)
+    return _stated_parts(layout) if any(case.part for case in layout.cases) else None
+
+
 def _stated_parts(layout: Layout) -> tuple[list[Case], list[Case]]:
     parts: dict[str, list[Case]] = {"train": [], "val": []}
     for case in layout.cases:
@@ -136,6 +155,11 @@ def _fold(groups: list[list[Case]], folds: int, fold: int, path: Path) -> tuple[
     val = [case for group in groups[fold::folds] for case in group]
     train = [case for number, group in enumerate(groups) if number % folds != fold for case in group]
     return train, val
+
+
+def _classes(group: Sequence[Case]) -> list[int]:
+    """The classes of a patient's cases, in order."""
+    return sorted(case.label for case in group if isinstance(case.label, int))
 
 
 def _shuffled_patients(cases: Sequence[Case], seed: int) -> list[list[Case]]:

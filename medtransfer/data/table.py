@@ -1,83 +1,140 @@
-"""A CSV table for classification: columns image[, image2 ...], label, and if known patient and split."""
+"""A CSV or TSV table of cases, to classify or to segment: columns image, label, and if known patient and split."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import DatasetError
-from .cases import Case, Layout, duplicate_ids, refuse, strip_suffixes
+from .cases import SUFFIXES, Case, Found, Layout, Task, refused, strip_suffixes, unique_cases
+from .class_names import find_class_names
+from .rows import Row, read_rows
 
-DELIMITERS = ",;\t"
+PARTS = ("", "train", "val", "test")
+_IMAGE = re.compile(r"image(\d*)|image[_-](.+)")
 
 
-def read_table(path: str | Path) -> Layout:
-    """Read a classification table.
+def read_table(path: str | Path, channels: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> Layout:
+    """Read a table.
 
-    Paths are relative to the table's folder. Columns ``image`` (or ``image``, ``image2``, ``image3`` ... for one file
-    per channel) and ``label`` are needed; ``id``, ``patient`` and ``split`` (``train`` or ``val``) are used if there.
-    A byte-order mark, ``;`` or tabs between columns, CRLF and blank rows are understood. Classes are the distinct
-    labels, sorted by number where all of them are numbers.
+    Paths are relative to the table's folder. Columns ``image`` and ``label`` are needed; several files of one case
+    stand in ``image``, ``image2``, ``image3`` ... or in columns that name their channels, as ``image_t1`` and
+    ``image_flair``. ``id``, ``patient`` and ``split`` (``train``, ``val`` or ``test``) are used if there. Where labels
+    are files the table is for a segmentation, otherwise for a classification. A byte-order mark, ``;`` or tabs between
+    columns, CRLF and blank rows are understood.
+
+    Args:
+        path: The table.
+        channels: Names of the channels, those of the columns by default. One column of 4-D files may have several.
+        classes: Names of the classes in order. By default those of a classification are the distinct labels, sorted by
+            number where all of them are numbers; those of a segmentation are in a ``labels.json`` beside the table.
 
     Raises:
         DatasetError: a column, a label or a file is missing, or an id occurs twice. All problems are named at once.
     """
+    return find_table(path, channels, classes).checked()
+
+
+def find_table(path: str | Path, channels: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> Found:
+    """What is found of a table; see :func:`read_table`."""
     path = Path(path)
-    rows = _rows(path)
-    images = _image_columns(rows[0][1], path)
-    refuse(_row_problems(rows, images, path.parent), path)
-    classes = _sorted_names({row["label"] for _, row in rows})
-    cases = tuple(_case(row, images, classes, path.parent) for _, row in rows)
-    twice = duplicate_ids(case.id for case in cases)
-    refuse([f"the case {name!r} occurs twice" for name in twice], path, hint="Add a column 'id' with unique names")
-    counts = Counter(case.label for case in cases)
-    lonely = [f"class {name!r} has one case only" for number, name in enumerate(classes) if counts[number] == 1]
-    return Layout(path, "classification", cases, tuple(images), tuple(classes), warnings=tuple(lonely))
-
-
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The rows that are not blank, each with its line number, with columns in lower case."""
-    if not path.is_file():
-        raise DatasetError("no such file", path=path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"is not UTF-8 at byte {error.start}", path=path, hint="Save the table as UTF-8") from error
-    header = next((line for line in lines if line.strip()), "")
-    delimiter = max(DELIMITERS, key=header.count)
-    reader = csv.reader(lines, delimiter=delimiter)
-    numbered = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(c.strip() for c in row)]
-    if len(numbered) < 2:
-        raise DatasetError("holds no case", path=path, hint="The first row names the columns, e.g. image,label,patient")
-    columns = [name.lower() for name in numbered[0][1]]
-    return [(number, dict(zip(columns, row, strict=False))) for number, row in numbered[1:]]
+        columns, rows, problems = read_rows(path)
+        images = _image_columns(columns, path)
+    except DatasetError as error:
+        return refused(error, path, "table")
+    names = _channels(images, channels, problems)
+    task: Task = "segmentation" if any(_is_file(row.get("label"), path.parent) for row in rows) else "classification"
+    known = _classes(rows, task, classes, path.parent, problems)
+    sound = [case for row in rows if (case := _case(row, list(images), task, known, path.parent, problems))]
+    before = len(problems)
+    cases = unique_cases(sound, problems, "occurs")
+    hint = "Add a column 'id' with unique names" if len(problems) > before else None
+    warnings = tuple(_lonely(cases, known)) if task == "classification" else ()
+    layout = Layout(path, task, cases, names, known, warnings) if cases else None
+    return Found(path, "table", layout, tuple(problems), warnings, hint)
 
 
-def _image_columns(row: dict[str, str], path: Path) -> list[str]:
-    if not {"image", "label"} <= set(row):
-        missing = ", ".join(sorted({"image", "label"} - set(row)))
-        raise DatasetError(f"column {missing} is missing, found {', '.join(row)}", path=path)
-    numbered = [name for name in row if re.fullmatch(r"image\d*", name)]
-    return sorted(numbered, key=lambda name: int(name[5:] or 1))
+def is_image_column(name: str) -> bool:
+    """Whether a column of this name holds scans.
+
+    >>> [name for name in ("image", "image2", "image_t1", "images", "label") if is_image_column(name)]
+    ['image', 'image2', 'image_t1']
+    """
+    return _IMAGE.fullmatch(name) is not None
 
 
-def _row_problems(rows: Sequence[tuple[int, dict[str, str]]], images: list[str], root: Path) -> list[str]:
-    problems = []
-    for line, row in rows:
-        empty = [name for name in [*images, "label"] if not row.get(name)]
-        files = [row[name] for name in images if row.get(name)]
-        problems += [f"line {line}: {name} is empty" for name in empty]
-        problems += [f"line {line}: {name!r} does not exist" for name in files if not (root / name).is_file()]
-        problems += _label_problems(line, row.get("label") or "")
-    return problems
+def _image_columns(columns: Sequence[str], path: Path) -> dict[str, str]:
+    """Columns that hold scans, numbered ones first and in order, with the names of their channels."""
+    images = {name: found for name in columns if (found := _IMAGE.fullmatch(name))}
+    missing = [name for name, there in (("image", images), ("label", "label" in columns)) if not there]
+    if missing:
+        raise DatasetError(f"column {', '.join(missing)} is missing, found {', '.join(columns)}", path=path)
+    numbered = sorted((name for name in images if not images[name][2]), key=lambda name: int(name[5:] or 1))
+    return {**dict(zip(numbered, numbered, strict=True)), **{name: m[2] for name, m in images.items() if m[2]}}
 
 
-def _label_problems(line: int, label: str) -> list[str]:
-    is_fraction = re.fullmatch(r"[-+]?\d*\.\d+", label) and float(label) % 1
-    return [f"line {line}: label {label} is a fraction, not a class"] if is_fraction else []
+def _channels(images: dict[str, str], given: Sequence[str] | None, problems: list[str]) -> tuple[str, ...]:
+    names = tuple(given or images.values())
+    if len(images) not in (1, len(names)):
+        problems.append(f"{len(names)} channels are named, but there are {len(images)} columns: {', '.join(images)}")
+        return tuple(images.values())
+    return names
+
+
+def _is_file(label: str, root: Path) -> bool:
+    return label.lower().endswith(SUFFIXES) or bool(label and (root / label).is_file())
+
+
+def _classes(
+    rows: Iterable[Row], task: Task, given: Sequence[str] | None, root: Path, problems: list[str]
+) -> tuple[str, ...]:
+    if given:
+        return tuple(given)
+    if task == "segmentation":
+        return find_class_names(root, problems)
+    labels = {row.get("label") for row in rows}
+    return tuple(_sorted_names({label for label in labels if label and not _is_fraction(label)}))
+
+
+def _case(
+    row: Row, images: Sequence[str], task: Task, classes: Sequence[str], root: Path, problems: list[str]
+) -> Case | None:
+    """The case of a row, if nothing is wrong with it."""
+    found = [f"{name} is empty" for name in (*images, "label") if not row.get(name)]
+    files = [row.get(name) for name in images if row.get(name)]
+    # an image may be a folder: a series of DICOM files
+    found += [f"{name!r} does not exist" for name in files if not (root / name).exists()]
+    part = row.get("split").lower()
+    found += [] if part in PARTS else [f"split {part!r} is not train, val or test"]
+    check = _label_file_problems if task == "segmentation" else _class_problems
+    found += check(row.get("label"), files, classes, root) if row.get("label") else []
+    problems += [f"line {row.line}: {text}" for text in found]
+    if found:
+        return None
+    label = root / row.get("label") if task == "segmentation" else list(classes).index(row.get("label"))
+    paths = tuple(root / name for name in files)
+    return Case(row.get("id") or strip_suffixes(paths[0].name), paths, label, row.get("patient") or None, part or None)
+
+
+def _label_file_problems(label: str, files: Sequence[str], classes: Sequence[str], root: Path) -> list[str]:
+    if not _is_file(label, root):
+        return [f"label {label!r} is no file, as labels of other rows are"]
+    if label in files:
+        return [f"{label!r} is the image and its label"]
+    return [] if (root / label).is_file() else [f"{label!r} does not exist"]
+
+
+def _class_problems(label: str, files: Sequence[str], classes: Sequence[str], root: Path) -> list[str]:
+    if _is_fraction(label):
+        return [f"label {label} is a fraction, not a class"]
+    return [] if label in classes else [f"label {label!r} is none of the classes {', '.join(classes)}"]
+
+
+def _is_fraction(label: str) -> bool:
+    return bool(re.fullmatch(r"[-+]?\d*\.\d+", label) and float(label) % 1)
 
 
 def _sorted_names(names: set[str]) -> list[str]:
@@ -90,8 +147,6 @@ def _sorted_names(names: set[str]) -> list[str]:
     return sorted(names, key=int) if numeric else sorted(names)
 
 
-def _case(row: dict[str, str], images: list[str], classes: list[str], root: Path) -> Case:
-    files = tuple(root / row[name] for name in images)
-    name = row.get("id") or strip_suffixes(files[0].name)
-    part = (row.get("split") or "").lower() or None
-    return Case(name, files, classes.index(row["label"]), row.get("patient") or None, part)
+def _lonely(cases: Sequence[Case], classes: Sequence[str]) -> list[str]:
+    counts = Counter(case.label for case in cases)
+    return [f"class {name!r} has one case only" for number, name in enumerate(classes) if counts[number] == 1]

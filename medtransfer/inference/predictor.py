@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..adapter import persist
 from ..checkpoint.card import RESTORATION, ModelCard
 from ..devices import choose_device, choose_precision
-from ..errors import CheckpointError, ModelError, ResourceError, UsageError
-from ..volumes.memory import require_memory, size_text
+from ..errors import CheckpointError, UsageError
 from ..volumes.prepare import Prepared, prepare
-from ..volumes.read import Source, case_name, read_volume
-from .engine import Engine, PassTooLargeError
+from ..volumes.read import Source, Volume, case_name, read_volume
+from .assemble import Assembled, Stream, assemble, mean_logits, slab_axis
+from .crop import Box, foreground_box, whole_box
+from .engine import Engine
+from .member import Member, Record, Settings
+from .postprocess import Choice, Cleaning
 from .result import Prediction
-from .windows import Plan, plan_whole, plan_windows, run_classifier, run_segmenter
+from .windows import plan_windows
 
-DEFAULT_WINDOW = 96
+Model = str | os.PathLike[str] | nn.Module
+#: what all models of an ensemble must agree in
+SHARED = ("task", "input_channels", "classes", "orientation")
+
+
+@dataclass
+class Job:
+    """A scan that is read and prepared: all that can be done before the networks run.
+
+    Args:
+        case: Its name.
+        volume: The scan.
+        prepared: The scan as each network wants it; networks that want the same share it.
+        seconds: What it took.
+    """
+
+    case: str
+    volume: Volume
+    prepared: list[Prepared]
+    seconds: float
 
 
 class Predictor:
-    """A model ready for scans.
+    """A model, or several that vote, ready for scans.
 
     Args:
-        model: A model folder, or a 3-D network (copied; it may be trained on meanwhile).
+        model: A model folder, a 3-D network (copied; it may be trained on meanwhile), or a list of them: an ensemble,
+            whose probabilities are averaged. Its models must have the same channels, classes and orientation.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` (float32 on a CPU, float16 by autocast on CUDA), ``float32``, ``bfloat16`` or ``float16``.
         tile: ``auto``: the whole scan in one pass if it fits the memory and no norm layer takes its statistics from the
@@ -39,10 +62,15 @@ class Predictor:
         card: For a network without one: a card, or a mapping of its fields. Default: no resampling, z-score,
             channels and classes by number.
         overlap: Share by which windows overlap.
+        tta: Average over mirror images (test-time augmentation), along the axes that training mirrored.
+        crop: Run only the box around what the scan shows; outside it is background.
+        classes: Names of the classes that a mask shows; all others become background. None: all.
+        largest_component: Keep only the largest connected part of these classes; True: of all.
+        fill_holes: Fill what these classes enclose; True: all.
 
     Raises:
-        CheckpointError: the model folder was refused, or holds a network that only restores scans.
-        UsageError: an option that cannot be.
+        CheckpointError: a model folder was refused, or holds a network that only restores scans.
+        UsageError: an option that cannot be, or models that do not fit each other.
         ResourceError: a device that is not there.
 
     >>> import nibabel as nib, numpy as np
@@ -55,123 +83,161 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | nn.Module,
+        model: Model | Sequence[Model],
         device: str | torch.device = "auto",
         precision: str = "auto",
         tile: str | Sequence[int] = "auto",
         memory: str | float = "auto",
         card: ModelCard | Mapping[str, Any] | None = None,
         overlap: float = 0.5,
+        tta: bool = False,
+        crop: bool = False,
+        classes: Sequence[str] | None = None,
+        largest_component: Choice = False,
+        fill_holes: Choice = False,
     ) -> None:
         chosen = choose_device(device)
         dtype = choose_precision(precision, chosen)
-        self.tile, self.memory, self.overlap = _checked_tile(tile, overlap), _checked_memory(memory), overlap
-        self.folder = None if isinstance(model, nn.Module) else Path(model)
-        network = model if isinstance(model, nn.Module) else persist.load(Path(model))
-        self.card = persist.card_of(network, card)
-        if self.card.task == RESTORATION:
-            reason = "was trained to restore scans, without labels: it has no classes to predict"
-            raise CheckpointError(
-                reason, path=self.folder, hint="Fine-tune it on labelled scans: transfer=dict(source=...)"
-            )
-        self.engine = Engine(network, chosen, dtype)
+        settings = Settings(_checked_tile(tile, overlap), _checked_memory(memory), overlap)
+        models: list[Model] = list(model) if isinstance(model, list | tuple) else [model]  # type: ignore[list-item]
+        self.members = [_member(one, card, chosen, dtype, settings) for one in models]
+        self.card, self.crop, self.tta = self._common_card(), crop, tta
+        self.cleaning = Cleaning.build(self.card.classes, classes, largest_component, fill_holes)
+        self._notes = _choose_flips(self.members) if tta else []
 
-    def predict(self, source: Source, nan: float | None = None) -> Prediction:
+    @property
+    def folders(self) -> list[Path]:
+        """The model folders, of the models that came from one."""
+        return [member.folder for member in self.members if member.folder is not None]
+
+    @property
+    def engine(self) -> Engine:
+        """The first network on its device."""
+        return self.members[0].engine
+
+    def predict(
+        self, source: Source, nan: float | None = None, volume: int | None = None, probabilities: bool | None = None
+    ) -> Prediction:
         """Run the model over one scan.
 
         Args:
-            source: A path, a nibabel image, or a list of them: one per channel of the model, in its order.
+            source: A path, an image or an array with its affine, see :func:`medtransfer.volumes.read.read_volume`; or
+                a list of them: one per channel of the model, in its order.
             nan: Value for NaN and infinite voxels, which are refused otherwise.
+            volume: Which volume of a 4-D file to take.
+            probabilities: Keep the probabilities of a segmentation, in a temporary file if memory is too small. None:
+                only if they fit the memory. False: never, which is quickest.
 
         Raises:
             VolumeError: the scan was refused.
             ResourceError: memory does not suffice.
             ModelError: the network gives something else than its card says, or NaN.
         """
+        return self.run(self.read(source, nan, volume), probabilities)
+
+    def read(self, source: Source, nan: float | None = None, volume: int | None = None) -> Job:
+        """The first half of :meth:`predict`: read a scan and prepare it; may run in another thread than :meth:`run`."""
         begin = time.perf_counter()
-        volume = read_volume(source, channels=self.card.input_channels, nan=nan)
-        prepared = prepare(volume, self.card.orientation, self.card.spacing, self.card.intensity)
-        plan = self._plan(prepared)
-        ready = time.perf_counter()
-        logits, plan, notes = self._logits_in_memory(prepared, plan)
-        details = {
-            "device": str(self.engine.device),
-            "precision": str(self.engine.dtype).removeprefix("torch."),
-            "working_grid": str(prepared.grid),
-            "window": list(plan.window),
-            "windows": len(plan.starts()),
-            "seconds_before_network": round(ready - begin, 4),
-            "seconds_network": round(time.perf_counter() - ready, 4),
+        scan = read_volume(source, channels=self.card.input_channels, nan=nan, volume=volume)
+        ready: dict[str, Prepared] = {}
+        wanted = [_preprocessing(member.card) for member in self.members]
+        for key, member in zip(wanted, self.members, strict=True):
+            ready[key] = ready.get(key) or _prepare(scan, member.card)
+        return Job(case_name(source), scan, [ready[key] for key in wanted], time.perf_counter() - begin)
+
+    def run(self, job: Job, probabilities: bool | None = None) -> Prediction:
+        """The second half of :meth:`predict`: the networks, and the way back to the scan's own grid."""
+        begin = time.perf_counter()
+        records = [Record() for _ in self.members]
+        prediction = Prediction(job.case, self.card, job.volume, job.prepared[0], model_folders=self.folders)
+        if self.card.task == "classification":
+            runs = zip(self.members, job.prepared, records, strict=True)
+            parts = [member.logits(ready.array, record) for member, ready, record in runs]
+            prediction.class_logits = parts[0] if len(parts) == 1 else mean_logits(parts)
+        else:
+            found = self._segment(job, records, probabilities)
+            self.cleaning.apply(found.labels)
+            prediction.mask, prediction.voxel_logits = found.labels, found.logits
+        prediction.details = self._details(job, records, time.perf_counter() - begin)
+        notes = [*(text for ready in job.prepared for text in ready.warnings), *self._notes]
+        notes += [text for record in records for text in record.notes]
+        prediction.warnings = list(dict.fromkeys(notes))
+        return prediction
+
+    def _segment(self, job: Job, records: Sequence[Record], keep: bool | None) -> Assembled:
+        axis = slab_axis(job.prepared[0].regrid)
+        streams = []
+        for member, ready, record in zip(self.members, job.prepared, records, strict=True):
+            box = self._box(ready, record)
+            streams.append(Stream(member.slabs(ready.array, box, axis, record), ready.regrid, axis))
+        return assemble(streams, len(self.card.classes), keep)
+
+    def _box(self, ready: Prepared, record: Record) -> Box:
+        box = foreground_box(ready.array) if self.crop else whole_box(ready.array)
+        if box is None:
+            record.notes.append("the scan shows nothing but its surroundings: not cropped")
+        return box or whole_box(ready.array)
+
+    def _details(self, job: Job, records: Sequence[Record], seconds: float) -> dict[str, Any]:
+        engine = self.engine
+        return {
+            "device": str(engine.device),
+            "precision": str(engine.dtype).removeprefix("torch."),
+            "working_grid": str(job.prepared[0].grid),
+            **records[0].to_dict(),
+            "flips": list(self.members[0].flips),
+            "models": len(self.members),
+            "seconds_before_network": round(job.seconds, 4),
+            "seconds_network": round(seconds, 4),
         }
-        warnings = prepared.warnings + notes
-        return Prediction(case_name(source), self.card, volume, prepared, logits, warnings, details, self.folder)
 
-    def _plan(self, prepared: Prepared) -> Plan:
-        shape, patch = prepared.grid.shape, self.card.patch_size
-        whole = plan_whole(shape, self.engine.strides, patch)
-        if self.tile == "whole":
-            return whole
-        if self.tile != "auto":
-            return self._affordable(plan_windows(shape, self.tile, self.overlap))  # type: ignore[arg-type]
-        fixed = patch is not None and self.engine.sees_whole_input
-        if not fixed and self._fits(whole):
-            return whole
-        return self._windows(prepared)
+    def _common_card(self) -> ModelCard:
+        cards = [member.card for member in self.members]
+        for field in SHARED:
+            values = [getattr(card, field) for card in cards]
+            odd = next((index for index, value in enumerate(values) if value != values[0]), None)
+            if odd is not None:
+                reason = f"the models of an ensemble differ in {field}: {values[0]} and {values[odd]}"
+                raise UsageError(reason, path=self.members[odd].folder, hint="Give models of one task and one dataset")
+        return cards[0]
 
-    def _windows(self, prepared: Prepared) -> Plan:
-        window = self.card.patch_size or [_round_up(DEFAULT_WINDOW, stride) for stride in self.engine.strides]
-        return self._affordable(plan_windows(prepared.grid.shape, window, self.overlap))
 
-    def _fits(self, plan: Plan) -> bool:
-        return self.engine.fits(plan.window, len(self.card.classes), self.memory)
+def _member(
+    model: Model,
+    card: ModelCard | Mapping[str, Any] | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    settings: Settings,
+) -> Member:
+    folder = None if isinstance(model, nn.Module) else Path(model)
+    network = model if isinstance(model, nn.Module) else persist.load(Path(model))
+    found = persist.card_of(network, card)
+    if found.task == RESTORATION:
+        reason = "was trained to restore scans, without labels: it has no classes to predict"
+        raise CheckpointError(reason, path=folder, hint="Fine-tune it on labelled scans: transfer=dict(source=...)")
+    return Member(Engine(network, device, dtype), found, folder, settings)
 
-    def _affordable(self, plan: Plan) -> Plan:
-        classes = len(self.card.classes)
-        if not self._fits(plan):
-            sizes = "x".join(str(size) for size in plan.window)
-            needed, free = self.engine.estimate_bytes(plan.window, classes), self.engine.free_bytes(self.memory)
-            reason = f"one window of {sizes} voxels needs about {size_text(needed)}, the budget is {size_text(free)}"
-            raise ResourceError(reason, hint="Give a smaller tile, or more memory")
-        require_memory(4 * (classes + 1) * math.prod(plan.padded), "the blended logits")
-        return plan
 
-    def _logits_in_memory(self, prepared: Prepared, plan: Plan) -> tuple[Tensor, Plan, list[str]]:
-        """Logits, and the plan that gave them: if one pass was estimated to fit and did not, windows, tried once."""
-        try:
-            logits, notes = self._logits(prepared, plan)
-            return logits, plan, notes
-        except PassTooLargeError as error:
-            smaller = self._windows(prepared)
-            if self.tile != "auto" or math.prod(smaller.window) >= math.prod(plan.window):
-                raise
-            note = f"{error.reason}: run in windows of {'x'.join(map(str, smaller.window))} voxels"
-        if self.engine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        logits, notes = self._logits(prepared, smaller)
-        return logits, smaller, [note, *notes]
+def _choose_flips(members: Sequence[Member]) -> list[str]:
+    """Mirror along the axes that training mirrored; where a card does not say, along all, and say so."""
+    notes = []
+    for member in members:
+        axes = member.card.mirror_axes
+        if axes is not None and not axes:
+            reason = "was trained without mirror images, so that they would mislead it"
+            raise UsageError(reason, path=member.folder, hint="Leave test-time flips out")
+        member.flips = tuple(axes or range(3))
+        notes += [] if axes else ["the card does not say which axes training mirrored: all three were at prediction"]
+    return list(dict.fromkeys(notes))
 
-    def _logits(self, prepared: Prepared, plan: Plan) -> tuple[Tensor, list[str]]:
-        """Logits on the CPU; where shorter numbers overflow, float32 is used and said."""
-        logits = self._run(prepared, plan)
-        if torch.isfinite(logits).all():
-            return logits, []
-        if self.engine.dtype == torch.float32:
-            raise ModelError("the network gives NaN or infinite logits for this scan", hint="Check the weights")
-        short, self.engine.dtype = self.engine.dtype, torch.float32
-        try:
-            logits = self._logits(prepared, plan)[0]
-        finally:
-            self.engine.dtype = short
-        return logits, [f"{str(short).removeprefix('torch.')} overflowed: computed in float32"]
 
-    def _run(self, prepared: Prepared, plan: Plan) -> Tensor:
-        image = torch.from_numpy(prepared.array)
-        run = run_segmenter if self.card.task == "segmentation" else run_classifier
-        logits = run(self.engine, image, plan).cpu()
-        wanted = (len(self.card.classes), *(image.shape[1:] if self.card.task == "segmentation" else ()))
-        if tuple(logits.shape) != wanted:
-            raise ModelError(f"the network gives logits of shape {tuple(logits.shape)}, its card says {wanted}")
-        return logits
+def _preprocessing(card: ModelCard) -> str:
+    """Equal for cards that prepare a scan in the same way."""
+    return repr((card.orientation, card.spacing, card.intensity))
+
+
+def _prepare(scan: Volume, card: ModelCard) -> Prepared:
+    return prepare(scan, card.orientation, card.spacing, card.intensity, card.intensity_ranges, card.input_channels)
 
 
 def _checked_tile(tile: str | Sequence[int], overlap: float) -> str | tuple[int, ...]:
@@ -188,7 +254,3 @@ def _checked_memory(memory: str | float) -> str | float:
     if memory != "auto" and (isinstance(memory, str) or not memory > 0):
         raise UsageError(f"memory must be auto or a number of GiB above 0, got {memory!r}")
     return memory
-
-
-def _round_up(size: int, stride: int) -> int:
-    return -(-size // stride) * stride

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from ..errors import UsageError
 
 Shape = tuple[int, int, int]
 Run = Callable[[Tensor], Tensor]
+Item = TypeVar("Item")
 SIGMA = 0.125  # of the window's length, as in MONAI and nnU-Net
 SMALLEST_WEIGHT = 1e-3
 
@@ -37,6 +39,11 @@ class Plan:
     padded: Shape
     window: Shape
     overlap: float = 0.5
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is one pass over everything."""
+        return self.window == self.padded
 
     def starts(self) -> list[Shape]:
         """The first voxel of every window.
@@ -75,17 +82,39 @@ def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float = 0
     return Plan(_shape(max(pair) for pair in zip(shape, sizes, strict=True)), _shape(sizes), overlap)
 
 
-def run_segmenter(run: Run, image: Tensor, plan: Plan) -> Tensor:
-    """Logits (K, D, H, W) in float32 of an image (C, D, H, W); blended with Gaussian weights where windows overlap."""
-    padded, margins = _pad(image, plan.padded)
-    logits = run(padded[None])[0] if plan.window == plan.padded else _blend(run, padded, plan)
-    return _cut(logits, margins, _shape(image.shape[1:]))
+def to_front(three: Sequence[Item], axis: int) -> tuple[Item, Item, Item]:
+    """The three with that of ``axis`` first, the other two in their order.
+
+    >>> to_front("DHW", 2)
+    ('W', 'D', 'H')
+    """
+    first, second = (item for index, item in enumerate(three) if index != axis)
+    return three[axis], first, second
+
+
+def run_slabs(run: Run, image: Tensor, plan: Plan, axis: int = 0) -> Iterator[Tensor]:
+    """Logits of an image (C, D, H, W), slab by slab along ``axis``; where windows overlap, blended by Gaussian weights.
+
+    A slab is given as soon as no further window touches it, so that only one window's depth of logits is held.
+
+    Returns:
+        Tensors (K, d, ., .) in float32 with ``axis`` brought to the front of the three; together the whole image.
+    """
+    turned = replace(plan, padded=to_front(plan.padded, axis), window=to_front(plan.window, axis))
+    moved = image.movedim(axis + 1, 1)
+
+    def straight(patch: Tensor) -> Tensor:
+        return run(patch.movedim(2, axis + 2).contiguous()).movedim(axis + 2, 2)
+
+    margins = _margins(moved, turned.padded)
+    slabs = _blend(straight, moved, turned, margins)
+    return (slab for slab in _cut_slabs(slabs, margins, _shape(moved.shape[1:])) if slab.shape[1])
 
 
 def run_classifier(run: Run, image: Tensor, plan: Plan) -> Tensor:
     """Logits (K,) in float32 of an image (C, D, H, W); the mean over windows if there are several."""
-    padded, _ = _pad(image, plan.padded)
-    logits = [run(_cut(padded, start, plan.window)[None])[0] for start in plan.starts()]
+    margins = _margins(image, plan.padded)
+    logits = [run(_window(image, start, plan.window, margins)[None])[0] for start in plan.starts()]
     return torch.stack(logits).mean(0)
 
 
@@ -97,16 +126,57 @@ def gaussian_weights(window: Sequence[int]) -> Tensor:
     return weights.clamp(min=max(float(weights.min()), SMALLEST_WEIGHT))
 
 
-def _blend(run: Run, padded: Tensor, plan: Plan) -> Tensor:
+def _blend(run: Run, image: Tensor, plan: Plan, margins: Shape) -> Iterator[Tensor]:
+    """Finished slabs of the padded volume."""
+    if plan.is_whole:
+        yield run(_window(image, (0, 0, 0), plan.window, margins)[None])[0].cpu()
+        return
     weights = gaussian_weights(plan.window)
-    total, norm = torch.zeros(0), torch.zeros(plan.padded)
-    for start in plan.starts():
-        logits = run(_cut(padded, start, plan.window)[None])[0].cpu()
-        if not len(total):
-            total = torch.zeros(len(logits), *plan.padded)
-        _cut(total, start, plan.window).addcmul_(logits, weights)
-        _cut(norm, start, plan.window).add_(weights)
-    return total.div_(norm)
+    depth, plane = plan.window[0], plan.padded[1:]
+    norm, total = torch.zeros(1, depth, *plane), torch.zeros(0)
+    layers = [list(layer) for _, layer in itertools.groupby(plan.starts(), key=lambda start: start[0])]
+    ends = [layer[0][0] for layer in layers[1:]] + [plan.padded[0]]
+    for layer, end in zip(layers, ends, strict=True):
+        for start in layer:
+            logits = run(_window(image, start, plan.window, margins)[None])[0].cpu()
+            total = total if len(total) else torch.zeros(len(logits), depth, *plane)
+            place = (0, *start[1:])
+            _cut(total, place, plan.window).addcmul_(logits, weights)
+            _cut(norm, place, plan.window).add_(weights)
+        done = end - layer[0][0]
+        for row in range(done):  # one at a time: all at once would double the memory
+            yield total[:, row : row + 1] / norm[:, row : row + 1]
+        _advance(total, done)
+        _advance(norm, done)
+
+
+def _advance(rows: Tensor, count: int) -> None:
+    """Move the rows after the first ``count`` to the front and put zeros behind them, in place."""
+    left = rows.shape[1] - count
+    for row in range(left):
+        rows[:, row] = rows[:, row + count]
+    rows[:, left:] = 0
+
+
+def _cut_slabs(slabs: Iterable[Tensor], margins: Shape, shape: Shape) -> Iterator[Tensor]:
+    """The slabs without what was padded."""
+    first, second, third = (slice(low, low + size) for low, size in zip(margins, shape, strict=True))
+    row = 0
+    for slab in slabs:
+        yield slab[:, max(0, first.start - row) : max(0, first.stop - row), second, third]
+        row += slab.shape[1]
+
+
+def _window(image: Tensor, start: Shape, window: Shape, margins: Shape) -> Tensor:
+    """One window of the padded image, which is never made whole: 0 where it leaves the image."""
+    lows = [low - margin for low, margin in zip(start, margins, strict=True)]
+    spans = list(zip(lows, window, image.shape[1:], strict=True))
+    inside = [slice(max(0, low), max(0, min(size, low + length))) for low, length, size in spans]
+    cut = image[:, inside[0], inside[1], inside[2]]
+    both = [(max(0, -low), max(0, low + length - max(size, low))) for low, length, size in spans]
+    if not any(itertools.chain(*both)):
+        return cut
+    return F.pad(cut, [side for pair in reversed(both) for side in pair])
 
 
 def _cut(tensor: Tensor, start: Shape, window: Shape) -> Tensor:
@@ -121,12 +191,9 @@ def _starts(size: int, window: int, overlap: float) -> list[int]:
     return [min(index * step, size - window) for index in range(count)]
 
 
-def _pad(image: Tensor, padded: Shape) -> tuple[Tensor, Shape]:
-    """The padded image, and how many voxels were added before the first along each axis."""
-    missing = [target - size for size, target in zip(image.shape[1:], padded, strict=True)]
-    margins = [lack // 2 for lack in missing]
-    both = [side for lack, low in zip(missing, margins, strict=True) for side in (lack - low, low)]
-    return (F.pad(image, both[::-1]) if any(missing) else image), _shape(margins)
+def _margins(image: Tensor, padded: Shape) -> Shape:
+    """How many voxels are padded before the first along each axis."""
+    return _shape((target - size) // 2 for size, target in zip(image.shape[1:], padded, strict=True))
 
 
 def _shape(sizes: Iterable[int]) -> Shape:

@@ -84,7 +84,7 @@ def build_contender(
     arguments = {**_encoder_arguments(weights.home.arguments), "in_channels": len(channels)}
     module = _built(weights.home.name, arguments, seed=0)
     report = transfer(path, module, input_channels, dialect=dialect, channel_names=channels)
-    preprocessing, origin = _preprocessing(weights)
+    preprocessing, origin = _preprocessing(weights, len(channels))
     return Contender(
         name=name,
         path=path,
@@ -153,11 +153,13 @@ def _built(network: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def _preprocessing(weights: SourceWeights) -> tuple[Preprocessing, str]:
+def _preprocessing(weights: SourceWeights, channels: int) -> tuple[Preprocessing, str]:
     known = msgspec.to_builtins(weights.card) if weights.card else weights.facts
     kept = {name: known[name] for name in Preprocessing.__struct_fields__ if known.get(name) is not None}
     if len(kept.get("spacing", (0, 0, 0))) != 3:
         del kept["spacing"]  # that of a 2-D network
+    if isinstance(kept.get("intensity"), list) and len(kept["intensity"]) != channels:
+        del kept["intensity"]  # one a channel, of other channels
     if not kept:
         return Preprocessing(), "default: z-score, no resampling"
     try:

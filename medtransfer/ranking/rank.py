@@ -11,9 +11,8 @@ import msgspec
 import numpy as np
 import torch
 
-from ..data.cases import Layout
-from ..data.decathlon import read_decathlon
-from ..data.table import read_table
+from ..data.class_names import with_classes
+from ..data.layouts import read_layout
 from ..devices import choose_device
 from ..errors import UsageError
 from .contenders import Contender, build_contender, read_names
@@ -67,7 +66,7 @@ def rank_sources(
     """
     _refuse_options(cases, stages)
     paths = read_names(sources)
-    layout = read_layout(data)
+    layout = with_classes(read_layout(data))
     contenders = [build_contender(name, path, layout.channels, dialect, input_channels) for name, path in paths.items()]
     rng = np.random.default_rng(seed)
     samples = draw_samples(layout, choose_cases(layout, cases, rng), contenders, rng)
@@ -90,16 +89,6 @@ def rank_sources(
         advice=advise(rated),
     )
     return replace(ranking, cautions=[*cautions_of(ranking), *_shortened(layout.warnings)])
-
-
-def read_layout(data: str | Path) -> Layout:
-    """The dataset: a CSV table by its suffix, else a Decathlon folder or its ``dataset.json``.
-
-    Raises:
-        DatasetError: it was refused.
-    """
-    path = Path(data)
-    return read_table(path) if path.suffix.lower() in (".csv", ".tsv", ".txt") else read_decathlon(path)
 
 
 def _shortened(warnings: Sequence[str]) -> list[str]:

@@ -181,7 +181,9 @@ def _details(rated: Rated) -> Iterator[str]:
     settings = rated.preprocessing or {}
     spacing = settings.get("spacing")
     grid = "as scanned" if spacing is None else f"{'x'.join(f'{size:g}' for size in spacing)} mm"
-    scheme = settings.get("intensity", {}).get("scheme", "zscore")
+    intensity = settings.get("intensity", {})
+    parts = intensity if isinstance(intensity, list) else [intensity]
+    scheme = ", ".join(part.get("scheme", "zscore") for part in parts)
     orientation = settings.get("orientation", "RAS")
     yield f"{rated.name}: {rated.format}; prepared by {rated.preprocessing_from} ({orientation}, {grid}, {scheme})"
     yield from (f"{rated.name}: {note}" for note in rated.notes)

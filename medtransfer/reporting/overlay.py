@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Stroke, withStroke
@@ -17,14 +17,21 @@ from matplotlib.patheffects import Stroke, withStroke
 from medtransfer.errors import UsageError
 from medtransfer.files import atomic_file
 
-from .palette import class_colour
-from .planes import PLANES, Convention, Plane, structure_centre
+from .palette import class_colour, class_rgb
+from .planes import PLANES, Convention, Plane, count_labels, structure_centre
+from .tables import text_of, volume_text
+from .window import Window, display_window
 
 _OPACITY = 0.55
 _LEGEND_CLASSES, _LEGEND_COLUMNS = 15, 3
+_WIDTH_INCHES, _MOST_PANEL_INCHES = 10.5, 9.0
 _SCALE_BARS_MM = (1, 2, 5, 10, 20, 50, 100)
 # white letters stay readable on a bright scan
 _OUTLINE: list[Stroke] = [withStroke(linewidth=2.5, foreground="black")]
+_CONVENTIONS = {
+    "radiological": "Radiological convention: the patient's right is on the left",
+    "neurological": "Neurological convention: the patient's right is on the right",
+}
 _SIDES = {"left": (0.02, 0.5), "right": (0.98, 0.5), "top": (0.5, 0.98), "bottom": (0.5, 0.02)}
 
 
@@ -39,6 +46,8 @@ def overlay_png(
     reference: np.ndarray | None = None,
     centre: tuple[int, int, int] | None = None,
     convention: Convention = "radiological",
+    most_classes: int = _LEGEND_CLASSES,
+    note: str = "",
     overwrite: bool = False,
 ) -> Path:
     """Draw axial, coronal and sagittal planes: the scan alone, and under it the scan with its labels.
@@ -47,7 +56,7 @@ def overlay_png(
     on the picture. The legend gives each class's volume over the whole array.
 
     Args:
-        image: (I, J, K) intensities, in RAS order; shown between their 1st and 99.5th percentile (of voxels != 0).
+        image: (I, J, K) intensities, in RAS order; shown as `display_window` says.
         labels: (I, J, K) integers, 0 is background.
         path: The PNG to write.
         spacing: Voxel size along I, J, K in mm.
@@ -56,6 +65,8 @@ def overlay_png(
         reference: (I, J, K) integers drawn as a third row, "reference", with the same colours.
         centre: Voxel index that the planes pass through; the structure's centre when not given.
         convention: "radiological" (the patient's right on the left) or "neurological".
+        most_classes: With more, the legend names that many of those that occur, the largest.
+        note: A sentence that is written at the foot.
         overwrite: Replace an existing picture.
 
     Raises:
@@ -71,20 +82,27 @@ def overlay_png(
     """
     rows = {"scan": None, "labels": labels} | ({} if reference is None else {"reference": reference})
     _refuse_misfits(image, [row for row in rows.values() if row is not None], spacing, classes)
-    legend = _legend(labels, reference, spacing, classes)
-    figure = _draw(image, rows, centre or structure_centre(labels), spacing, convention, 0.55 + 0.22 * _lines(legend))
-    figure.legend(
-        handles=legend, loc="lower center", ncols=_LEGEND_COLUMNS, fontsize=10, frameon=False,
-        labelcolor="white", bbox_to_anchor=(0.5, 0.2 / figure.get_figheight()),
-    )  # fmt: skip
-    figure.suptitle(title, fontsize=12, color="white")
-    note = "Radiological convention: the patient's right is on the left" if convention == "radiological" else (
-        "Neurological convention: the patient's right is on the right"
-    )  # fmt: skip
-    figure.text(0.5, 0.008, f"{note}. Not for diagnosis.", ha="center", va="bottom", fontsize=8, color="0.75")
-    with atomic_file(path, overwrite) as part:
+    legend = _legend(labels, reference, spacing, classes, most_classes)
+    window = display_window(image, labels)
+    margin = 0.6 + 0.22 * _lines(legend)
+    figure = _draw(image, window, rows, centre or structure_centre(labels), spacing, convention, margin)
+    _write_legend(figure, legend)
+    figure.suptitle(text_of(title), fontsize=12, color="white", parse_math=False)
+    foot = f"{_CONVENTIONS[convention]}. {note}Shown: {window}. Not for diagnosis."
+    figure.text(0.5, 0.008, foot, ha="center", va="bottom", fontsize=8, color="0.75")
+    with atomic_file(path, overwrite) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         FigureCanvasAgg(figure).print_png(str(part))
     return Path(path)
+
+
+def _write_legend(figure: Figure, entries: list[Patch]) -> None:
+    legend = figure.legend(
+        handles=entries, loc="lower center", ncols=_LEGEND_COLUMNS, fontsize=10, frameon=False,
+        labelcolor="white", bbox_to_anchor=(0.5, 0.2 / figure.get_figheight()),
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name may hold dollar signs
 
 
 def _refuse_misfits(
@@ -103,6 +121,7 @@ def _refuse_misfits(
 
 def _draw(
     image: np.ndarray,
+    window: Window,
     rows: dict[str, np.ndarray | None],
     centre: tuple[int, int, int],
     spacing: Sequence[float],
@@ -113,7 +132,7 @@ def _draw(
     extent = [size * mm for size, mm in zip(image.shape, spacing, strict=True)]
     widths = [extent[plane.across] for plane in PLANES]
     height = max(extent[plane.up] for plane in PLANES)
-    inches = 10.5 / sum(widths)
+    inches = min(_WIDTH_INCHES / sum(widths), _MOST_PANEL_INCHES / height)
     figure = Figure(figsize=(11, len(rows) * height * inches + 0.75 + margin), dpi=110, facecolor="black")
     top, bottom = 1 - 0.75 / figure.get_figheight(), margin / figure.get_figheight()
     panels = figure.subplots(
@@ -121,11 +140,9 @@ def _draw(
         gridspec_kw={"width_ratios": widths, "wspace": 0.03, "hspace": 0.03,
                      "left": 0.035, "right": 0.995, "top": top, "bottom": bottom},
     )  # fmt: skip
-    low, high = _window(image)
-    grey = np.clip((image - low) / (high - low), 0, 1)
     for (name, labels), line in zip(rows.items(), panels, strict=True):
         for panel, plane in zip(line, PLANES, strict=True):
-            _draw_panel(panel, plane, grey, labels, centre[plane.normal], spacing, convention)
+            _draw_panel(panel, plane, image, window, labels, centre[plane.normal], spacing, convention)
         line[0].text(-0.03, 0.5, name, transform=line[0].transAxes, rotation=90, ha="right", va="center", color="white")
     for panel, plane in zip(panels[0], PLANES, strict=True):
         shown, count = centre[plane.normal] + 1, image.shape[plane.normal]
@@ -136,16 +153,17 @@ def _draw(
 def _draw_panel(
     panel: Axes,
     plane: Plane,
-    grey: np.ndarray,
+    image: np.ndarray,
+    window: Window,
     labels: np.ndarray | None,
     index: int,
     spacing: Sequence[float],
     convention: Convention,
 ) -> None:
-    picture = np.repeat(plane.cut(grey, index, convention)[..., None], 3, axis=-1)
+    picture = np.repeat(window.grey(plane.cut(image, index, convention))[..., None], 3, axis=-1)
     if labels is not None:
         picture = _tint(picture, plane.cut(labels, index, convention))
-    panel.imshow(picture, aspect=spacing[plane.up] / spacing[plane.across], interpolation="nearest")
+    panel.imshow(picture, aspect=spacing[plane.up] / spacing[plane.across], interpolation="antialiased")
     panel.set_axis_off()
     for side, letter in plane.letters(convention).items():
         x, y = _SIDES[side]
@@ -159,10 +177,10 @@ def _draw_panel(
 
 def _tint(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Blend each label's colour over the grey picture; (R, C, 3) in and out."""
+    colours = np.array([class_rgb(label) for label in range(int(labels.max()) + 1)]) / 255
+    where = labels > 0
     tinted = picture.copy()
-    for label in np.unique(labels[labels > 0]):
-        where = labels == label
-        tinted[where] = (1 - _OPACITY) * tinted[where] + _OPACITY * np.array(to_rgb(class_colour(int(label))))
+    tinted[where] = (1 - _OPACITY) * tinted[where] + _OPACITY * colours[labels[where]]
     return tinted
 
 
@@ -179,32 +197,24 @@ def _draw_scale_bar(panel: Axes, shape: tuple[int, ...], across_mm: float, up_mm
     )
 
 
-def _window(image: np.ndarray) -> tuple[float, float]:
-    """Display range: padding zeros would pull the percentiles of a skull-stripped scan to black."""
-    finite = image[np.isfinite(image) & (image != 0)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(finite, (1, 99.5)))
-    low = min(low, 0.0) if image.min() >= 0 else low
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
 def _legend(
-    labels: np.ndarray, reference: np.ndarray | None, spacing: Sequence[float], classes: Sequence[str]
+    labels: np.ndarray, reference: np.ndarray | None, spacing: Sequence[float], classes: Sequence[str], most: int
 ) -> list[Patch]:
-    """A patch per class with its volume; of many classes, the largest ones that occur."""
+    """A patch per class with its volume; of more than ``most`` classes, the largest ones that occur."""
     ml = float(np.prod(spacing)) / 1000
-    counts = np.bincount(labels.ravel(), minlength=len(classes))
-    wanted = np.zeros_like(counts) if reference is None else np.bincount(reference.ravel(), minlength=len(classes))
+    counts = count_labels(labels, len(classes))
+    wanted = np.zeros_like(counts) if reference is None else count_labels(reference, len(classes))
     named = list(range(1, len(classes)))
-    shown = named if len(named) <= _LEGEND_CLASSES else _largest(counts + wanted, _LEGEND_CLASSES)
+    shown = named if len(named) <= min(most, _LEGEND_CLASSES) else _largest(counts + wanted, most)
     entries = []
     for label in shown:
-        beside = "" if reference is None else f" (reference {_volume_text(wanted[label] * ml)})"
-        text = f"{textwrap.shorten(classes[label], 40)}  {_volume_text(counts[label] * ml)}{beside}"
+        beside = "" if reference is None else f" (reference {volume_text(wanted[label] * ml)})"
+        text = f"{textwrap.shorten(text_of(classes[label]), 40)}  {volume_text(counts[label] * ml)}{beside}"
         entries.append(Patch(facecolor=class_colour(label), label=text))
+    occurring = int(np.count_nonzero((counts + wanted)[1:]))
     if len(shown) < len(named):
-        entries.append(Patch(facecolor="none", label=f"{len(shown)} largest of {len(named)} classes"))
+        which = f"{len(shown)} largest" if len(shown) < occurring else "all that occur" if occurring else "none"
+        entries.append(Patch(facecolor="none", label=f"{which} of {len(named)} classes"))
     return entries
 
 
@@ -216,13 +226,3 @@ def _largest(counts: np.ndarray, number: int) -> list[int]:
 
 def _lines(legend: Sequence[Patch]) -> int:
     return max(1, -(-len(legend) // _LEGEND_COLUMNS))
-
-
-def _volume_text(ml: float) -> str:
-    """A volume with three figures that matter.
-
-    >>> _volume_text(1090.5), _volume_text(3.14159), _volume_text(0.0)
-    ('1090 ml', '3.14 ml', '0 ml')
-    """
-    digits = 0 if ml == 0 or ml >= 100 else 2 if ml < 10 else 1
-    return f"{ml:.{digits}f} ml"

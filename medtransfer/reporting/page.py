@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,16 @@ from medtransfer.files import atomic_file
 from .tables import cell_text, is_numeric
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
-_MEDIA = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_SORT = Path(__file__).with_name("sort.js")
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_MEDIA = {PNG_MAGIC: "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows under a header; columns of numbers are aligned to the right, floats get three digits.
+
+    A ``sortable`` table is sorted by a column when its name is clicked; without scripts it stays as it is.
 
     >>> Table(["class", "Dice"], [["CSF", 0.71]]).numeric
     [False, True]
@@ -29,6 +34,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
     caption: str = ""
+    sortable: bool = False
 
     @property
     def numeric(self) -> list[bool]:
@@ -105,7 +111,19 @@ def write_page(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["cell"] = cell_text
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    html = template.render(title=title, lead=lead, sections=sections)
+    script = (
+        _SORT.read_text(encoding="utf-8") if any(table.sortable for part in sections for table in part.tables) else ""
+    )
+    html = template.render(title=title, lead=lead, sections=sections, script=script, script_hash=script_hash(script))
     with atomic_file(path, overwrite) as part:
-        part.write_text(html, encoding="utf-8")
+        part.write_text(html, encoding="utf-8", errors="backslashreplace")
     return Path(path)
+
+
+def script_hash(script: str) -> str:
+    """The name by which a page's policy lets this one script run, and no other.
+
+    >>> script_hash("")
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    """
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -54,3 +54,22 @@ def cell_text(cell: object) -> str:
     if cell is None:
         return "-"
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def volume_text(ml: float) -> str:
+    """A volume with three figures that matter.
+
+    >>> volume_text(1090.5), volume_text(3.14159), volume_text(0.0)
+    ('1090 ml', '3.14 ml', '0 ml')
+    """
+    digits = 0 if ml == 0 or ml >= 100 else 2 if ml < 10 else 1
+    return f"{ml:.{digits}f} ml"
+
+
+def text_of(name: str) -> str:
+    """A name that can be written as UTF-8: a file's name may hold bytes that are no text.
+
+    >>> text_of("scan\\udce9"), text_of("Größe")
+    ('scan\\\\udce9', 'Größe')
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

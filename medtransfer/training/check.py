@@ -16,7 +16,7 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from ..data.preprocessing import read_preprocessing
+from ..data.preprocessing import read_plan
 from ..data.splits import read_split
 from ..errors import ConfigError
 from ..finetune.plan import read_finetune
@@ -27,7 +27,7 @@ from .config import SECTION_KEYS, did_you_mean
 # words of a config that are not mmengine's
 OWN_KEYS = (
     *("transfer", "finetune", "compare", "data_root", "split", "preprocessing", "patch_size"),
-    *("best_metric", "description", "license", "medtransfer_version"),
+    *("best_metric", "calibrate", "description", "license", "medtransfer_version"),
 )
 PATH_KEYS = ("data_root", "source")
 MMENGINE_KEYS = (
@@ -147,9 +147,11 @@ def _check_sections(cfg: Config) -> None:
         raise ConfigError("transfer.source is missing", hint="Name a weight file or a model folder")
     for loader in ("train_dataloader", "val_dataloader"):
         _check_words(loader, cfg.get(loader) or {}, LOADER_KEYS)
+    if not isinstance(cfg.get("calibrate", False), bool):
+        raise ConfigError(f"calibrate must be True or False, got {cfg.calibrate!r}")
     read_finetune(cfg.get("finetune"))
     read_split(cfg.get("split"))
-    read_preprocessing(cfg.get("preprocessing"))
+    read_plan(cfg.get("preprocessing"))
 
 
 def _check_words(trail: str, part: Mapping[str, Any], known: Sequence[str]) -> None:

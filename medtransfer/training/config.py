@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..errors import ConfigError
+from ..intensity import Intensity
 
 PACKAGE = Path(__file__).parent.parent
 # inside a wheel, and beside the package in a checkout
@@ -220,7 +221,7 @@ _LOADER = (
 SECTION_KEYS: dict[str, tuple[str, ...]] = {
     "split": ("train", "val", "seed", "folds", "fold"),
     "preprocessing": ("orientation", "spacing", "intensity"),
-    "preprocessing.intensity": ("scheme", "nonzero", "low", "high"),
+    "preprocessing.intensity": Intensity.__struct_fields__,
     "transfer": (
         "source",
         "input_channels",

@@ -192,6 +192,7 @@ class RunReport(Hook):
             "steps": runner.iter,
             "seconds": {"training": round(seconds, 2), "step": _mean(hub, "time"), "data": _mean(hub, "data_time")},
             "resumed_at_step": self._first_step or None,
+            "calibration": hub.get_info("calibration"),
             **self.facts,
         }
         write_json(Path(runner.work_dir) / "report.json", report)

@@ -20,6 +20,7 @@ from ..data.sampler import Draw
 from ..errors import ConfigError, DatasetError, MedTransferError, ModelError
 from . import faults, registry, workers
 from .distributed import first_decides
+from .measured import with_numbers
 from .runner import TrainingRunner
 
 TIMEOUT = 600.0  # seconds that a worker process may take for a batch, unless the config says otherwise
@@ -41,12 +42,17 @@ def build_loaders(cfg: Config, saved_seed: int | None = None) -> dict[str, DataL
     # what is drawn beside the patches, as dropout is, differs from process to process; the networks are made equal
     cfg.randomness = {"diff_rank_seed": get_world_size() > 1, **(cfg.get("randomness") or {}), "seed": seed}
     set_random_seed(seed)
-    loaders = {}
+    loaders: dict[str, DataLoader[Any]] = {}
     for key in ("train_dataloader", "val_dataloader"):
         if cfg.get(key):
-            loaders[key] = in_config_words(key, partial(_build, cfg[key], seed))
+            trained = loaders["train_dataloader"].dataset if loaders else None
+            loaders[key] = in_config_words(key, partial(_build, with_numbers(cfg[key], trained), seed))
             if not len(cast("Any", loaders[key].dataset)):
                 raise DatasetError(f"the split leaves no case for {key}", path=cfg.get("data_root"))
+            if not len(loaders[key]):
+                hint = "Set drop_last=False, a smaller batch_size, or more samples_per_epoch"
+                size = loaders[key].batch_size
+                raise ConfigError(f"{key}: a batch of {size} is larger than an epoch and left out", hint=hint)
     return loaders
 
 
@@ -55,6 +61,7 @@ def _build(part: Mapping[str, Any], seed: int) -> DataLoader[Any]:
     loader = {"collate_fn": {"type": "default_collate"}, **part}
     if loader.get("num_workers"):
         loader.setdefault("timeout", TIMEOUT)
+        workers.warn_of_many(int(loader["num_workers"]))
     if isinstance(loader["dataset"], Mapping):
         loader["dataset"] = NamedCases(registry.DATASETS.build(loader["dataset"]))
     built = TrainingRunner.build_dataloader(loader, seed)

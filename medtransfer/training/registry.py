@@ -11,7 +11,7 @@ import torch
 from mmengine.registry import Registry
 from monai import losses
 
-from ..data.dataset import DecathlonDataset, ScanDataset, TableDataset
+from ..data.dataset import DecathlonDataset, LayoutDataset, ScanDataset, TableDataset
 from ..data.sampler import CaseSampler
 from ..model_zoo.catalog import create_model
 from ..model_zoo.names import MODEL_NAMES
@@ -61,7 +61,8 @@ def _register_all() -> None:
     for module in (ResNet, *LOSSES):
         MODELS.register_module(module=module)
     MODELS.register_module(name="UNet", module=build_unet)
-    for name, dataset in (("Decathlon", DecathlonDataset), ("Scans", ScanDataset), ("Table", TableDataset)):
+    datasets = {"Cases": LayoutDataset, "Decathlon": DecathlonDataset, "Scans": ScanDataset, "Table": TableDataset}
+    for name, dataset in datasets.items():
         DATASETS.register_module(name=name, module=dataset)
     DATA_SAMPLERS.register_module(module=CaseSampler)
 

@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 from ..adapter.report import TransferReport
 from ..data.cases import Layout
 from ..data.dataset import CaseDataset
-from ..data.preprocessing import read_preprocessing
 from ..errors import ConfigError, OutputExistsError, UsageError
 from . import checkpoint_hooks, faults, hooks, loops, metrics, norms, policies, precision, registry, schedule, tasks
+from .calibration import Calibrate, refuse_uncalibrated
 from .check import check_config, check_options, told_version
 from .checkpoint_hooks import PlainCheckpoints
 from .checkpoints import check_resumable, find_resumable, install, tidy
@@ -29,6 +29,7 @@ from .config import find_config, list_configs, parse_options, read_config
 from .distributed import Crew, check_same_data, first_decides, launched
 from .loaders import build_loaders, in_config_words
 from .lock import LOCK, locked
+from .measured import prepared_by, recall_numbers, record_numbers
 from .receipt import transferred, write_receipt
 from .runner import TrainingRunner, mmengine_scope
 from .stopping import StopOnSignal
@@ -112,14 +113,17 @@ def _held(cfg: Config, crew: Crew | None) -> Iterator[None]:
 
 def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
     """Build data, network and runner in this order, so that whatever is refused leaves no file behind."""
+    recall_numbers(cfg, checkpoint)
     loaders = build_loaders(cfg, None if checkpoint is None else check_resumable(checkpoint)["meta"].get("seed"))
     check_same_data(loaders)
     dataset = cast("CaseDataset", loaders["train_dataloader"].dataset)
     task = build_task(cfg, dataset.layout)
     metric = _best_metric(cfg, dataset)
+    refuse_uncalibrated(cfg, loaders)
     report, fault = transferred(cfg, task.network, dataset, checkpoint)
     tuning = policies.start(cfg, task, len(loaders["train_dataloader"]))
     own_hooks = [*tuning, *_own_hooks(cfg, dataset, report, metric)]
+    record_numbers(cfg, dataset)
     runner = _build_runner(cfg, task, loaders, own_hooks, name, checkpoint)
     write_receipt(cfg.work_dir, report, fault, runner.logger)
     for warning in dataset.layout.warnings[:5]:
@@ -252,25 +256,28 @@ def _own_hooks(cfg: Config, dataset: CaseDataset, report: TransferReport | None,
         "seed": cfg.randomness["seed"],
         "training_cases": [case.id for case in dataset.cases],
         "transfer": None if report is None else report.to_dict(),
+        **prepared_by(dataset),
         "finetune": msgspec.to_builtins(dict(cfg.get("finetune") or {})) or None,
     }
-    best = hooks.BestModel(metric, _card(cfg, dataset, report))
+    best = [hooks.BestModel(metric, _card(cfg, dataset, report)), *([Calibrate()] if cfg.get("calibrate") else [])]
     reporter = hooks.RunReport(metric, facts)
     # loss scaling leaves such steps out, and scales down
     nan = hooks.StopAtNaN(steps=5 if _dtype(cfg) == torch.float16 else 1)
-    return [PlainCheckpoints(), norms.EqualStatistics(), nan, best, hooks.ProgressBar(), reporter, StopOnSignal()]
+    return [PlainCheckpoints(), norms.EqualStatistics(), nan, *best, hooks.ProgressBar(), reporter, StopOnSignal()]
 
 
 def _card(cfg: Config, dataset: CaseDataset, report: TransferReport | None) -> dict[str, Any]:
     """What prediction must know: the preprocessing that the data had, channels, classes, patch size, ancestry."""
-    preprocessing = msgspec.to_builtins(read_preprocessing(dataset.preprocessing))
+    facts = prepared_by(dataset)
     parent = None if report is None else {"format": report.source_format, "coverage": report.coverage}
     return {
-        **preprocessing,
+        **facts["preprocessing"],
+        "intensity_ranges": facts["intensity_ranges"],
         "task": dataset.layout.task,
         "input_channels": list(dataset.layout.channels),
         "classes": list(dataset.layout.classes),
         "patch_size": None if dataset.patch_size is None else list(dataset.patch_size),
+        "mirror_axes": list(dataset.augmentation.flips),
         "parent": parent,
         "description": cfg.get("description") or f"Trained by medtransfer with the config {_name(cfg)}.",
         "license": cfg.get("license") or "",

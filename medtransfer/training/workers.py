@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,13 @@ from ..errors import MedTransferError
 from . import faults
 
 PATIENCE = 1.0  # seconds for what takes none, unless a process died in the midst of it
+
+
+def warn_of_many(count: int) -> None:
+    """Warn of more worker processes than processors: they only take memory and time from each other."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if count > cores:
+        warnings.warn(f"num_workers is {count}, but there are {cores} processors", UserWarning, stacklevel=2)
 
 
 @contextmanager

@@ -37,9 +37,9 @@ _SINGLE, _PAIR = {348: b"n+1\0", 540: b"n+2\0"}, {348: b"ni1\0", 540: b"ni2\0"}
 HEADER_BYTES = 540
 # offset in the file, bytes there, what it is
 _OTHERS = (
-    (128, b"DICM", "a DICOM file: convert the series to NIfTI first"),
-    (0, b"NRRD", "an NRRD file: convert it to NIfTI first"),
-    (0, b"ObjectType", "a MetaImage file: convert it to NIfTI first"),
+    (128, b"DICM", "a DICOM file: give the folder of its series"),
+    (0, b"NRRD", "an NRRD file: its name must end in .nrrd or .nhdr"),
+    (0, b"ObjectType", "a MetaImage file: its name must end in .mha or .mhd"),
     (0, b"PK\x03\x04", "a zip archive: unpack it first"),
     (0, b"\x89PNG", "a PNG picture"),
     (0, b"version https://git-lfs", "a git-lfs pointer: run git lfs pull"),
@@ -148,19 +148,50 @@ def _looks_like(block: bytes) -> str:
 def header_of_image(image: nib.spatialimages.SpatialImage) -> Header:
     """The header of an image in memory, brought in line with its affine and array as nibabel does when it saves."""
     source = image.header
-    nifti = source.copy() if isinstance(source, nib.Nifti1Header) else nib.Nifti1Header()
+    shape = tuple(int(size) for size in image.shape)
+    dtype = np.dtype(getattr(image.dataobj, "dtype", np.float64))
+    if not isinstance(source, nib.Nifti1Header):
+        return header_of_affine(shape, dtype, image.affine)
+    nifti = source.copy()
     affine = image.affine
     if affine is None:
         affine = nifti.get_best_affine()
-    elif not isinstance(source, nib.Nifti1Header) or not np.allclose(affine, _affine(nifti)):
-        nifti.set_sform(affine, code="aligned")
-        nifti["qform_code"] = 0
-        nifti["pixdim"][1:4] = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    elif not np.allclose(affine, _affine(nifti)):
+        _set_affine(nifti, affine, "aligned")
     nifti["scl_slope"], nifti["scl_inter"] = 1, 0  # the array in memory is scaled already
     nifti["vox_offset"] = 0
-    shape = tuple(int(size) for size in image.shape)
-    dtype = np.dtype(getattr(image.dataobj, "dtype", np.float64))
     return Header(nifti, shape, dtype, np.asarray(affine, dtype=np.float64), len(shape))
+
+
+def header_of_affine(
+    shape: tuple[int, ...], dtype: np.dtype, affine: npt.NDArray[np.float64], code: str = "aligned", unit: str = "mm"
+) -> Header:
+    """A header for voxels that come without one, from another format or from memory.
+
+    Args:
+        shape: (I, J, K), or (I, J, K, C).
+        dtype: Type of the voxels as they are stored.
+        affine: 4 x 4, RAS+, in ``unit``.
+        code: What the world axes are: ``scanner`` or ``aligned``.
+        unit: ``mm``, ``meter`` or ``micron``.
+
+    >>> header_of_affine((3, 4, 5), np.dtype("i2"), np.diag([2.0, 2.0, 3.0, 1.0])).data_bytes
+    120
+    """
+    # the sizes of NIfTI-1 have 16 bits
+    nifti = nib.Nifti2Header() if max(shape, default=0) > np.iinfo(np.int16).max else nib.Nifti1Header()
+    _set_affine(nifti, affine, code)
+    nifti.set_xyzt_units(unit)
+    nifti["scl_slope"], nifti["scl_inter"] = 1, 0
+    # the voxels do not follow these 348 bytes, as little as those of a pair
+    return Header(nifti, shape, dtype, np.asarray(affine, dtype=np.float64), len(shape), pair=True)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what does not fit 32 bits is refused by the gate
+def _set_affine(nifti: nib.Nifti1Header, affine: npt.NDArray[np.float64], code: str) -> None:
+    nifti.set_sform(affine, code=code)
+    nifti["qform_code"] = 0
+    nifti["pixdim"][1:4] = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
 
 
 def geometry_header(source: Header, shape: tuple[int, ...], dtype: np.dtype) -> nib.Nifti1Header:

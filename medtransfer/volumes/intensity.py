@@ -2,69 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from ..intensity import Intensity, schemes_of
+from .validate import constant_note
 
-SCHEMES = ("none", "zscore", "clip")
+Channel: TypeAlias = npt.NDArray[np.float32]
+Given: TypeAlias = "Intensity | Mapping[str, Any] | Sequence[Intensity | Mapping[str, Any]] | None"
 
 
-def normalise(array: npt.NDArray[np.float32], intensity: Any = None) -> tuple[npt.NDArray[np.float32], list[str]]:
+def normalise(array: Channel, intensity: Given = None) -> tuple[Channel, list[str]]:
     """Scale (C, ...) intensities; returns a new array and warnings.
+
+    Sums and percentiles are taken in double precision, the result is float32. See
+    :class:`medtransfer.intensity.Intensity` for what each scheme does.
 
     Args:
         array: Channels first, float32, finite.
-        intensity: A mapping or object with ``scheme`` and, as the scheme needs them, ``nonzero``, ``low``, ``high``.
-            ``zscore``: mean 0 and deviation 1 per channel, over all voxels, or over those that are not 0 when
-            ``nonzero`` (the others stay 0). ``clip``: clip to ``low`` and ``high``, then to
-            0..1. ``none``: as they are.
+        intensity: One scheme for all channels, or a list with one a channel; None is a z-score over all voxels.
 
     Raises:
-        UsageError: an unknown scheme, or clip without ``low`` < ``high``.
+        UsageError: an unknown scheme, numbers that it lacks or does not have, or a list of another length.
 
     >>> normalise(np.array([[-2000.0, 0.0, 3000.0]], np.float32), {"scheme": "clip", "low": -1000, "high": 1000})[0]
     array([[0. , 0.5, 1. ]], dtype=float32)
     """
-    scheme, nonzero, low, high = _settings(intensity)
-    if scheme == "none":
-        return array.copy(), []
-    if scheme == "clip":
-        return _clip(array, low, high)
-    done = [_zscore(channel, nonzero) for channel in array]
-    flat = [str(index) for index, (_, deviation) in enumerate(done) if deviation == 0]
-    warnings = [f"channel {', '.join(flat)} is constant: nothing can be seen in it"] if flat else []
-    return np.stack([channel for channel, _ in done]), warnings
+    schemes = read_schemes(intensity, len(array))
+    done = np.empty(array.shape, np.float32)
+    notes, constant = [], []
+    for index, (channel, scheme) in enumerate(zip(array, schemes, strict=True)):
+        scaled, is_constant, said = _SCHEMES[scheme.scheme](channel, scheme)
+        done[index] = scaled
+        constant += [str(index)] if is_constant else []
+        notes += said
+    return done, [*constant_note(constant), *dict.fromkeys(notes)]
 
 
-def _settings(intensity: Any) -> tuple[str, bool, float | None, float | None]:
-    given = SimpleNamespace(**intensity) if isinstance(intensity, Mapping) else intensity
-    scheme = getattr(given, "scheme", "zscore")
-    low, high = getattr(given, "low", None), getattr(given, "high", None)
-    if scheme not in SCHEMES:
-        raise UsageError(f"intensity scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
-    if scheme == "clip" and (low is None or high is None or not low < high):
-        raise UsageError(f"the clip scheme needs low < high, got {low} and {high}")
-    return scheme, bool(getattr(given, "nonzero", False)), low, high
+def read_schemes(intensity: Given, channels: int) -> list[Intensity]:
+    """One checked scheme a channel.
+
+    Raises:
+        UsageError: as :func:`normalise`.
+
+    >>> [scheme.scheme for scheme in read_schemes([{"scheme": "none"}, {}], 2)]
+    ['none', 'zscore']
+    """
+    given = Intensity() if intensity is None else intensity
+    try:
+        if isinstance(given, Sequence):
+            return schemes_of([_read(part) for part in given], channels)
+        return schemes_of(_read(given), channels)
+    except ValueError as error:  # msgspec.ValidationError is one
+        raise UsageError(f"intensity: {error}") from error
 
 
-def _clip(array: npt.NDArray[np.float32], low: Any, high: Any) -> tuple[npt.NDArray[np.float32], list[str]]:
-    scaled = (np.clip(array, low, high) - np.float32(low)) / np.float32(high - low)
-    outside = array.size > 0 and (scaled.max() <= 0 or scaled.min() >= 1)
-    reason = f"all intensities lie outside {low:g} to {high:g}, the model's range: is the unit right?"
-    return scaled.astype(np.float32), [reason] if outside else []
+def _read(given: Intensity | Mapping[str, Any]) -> Intensity:
+    return given if isinstance(given, Intensity) else msgspec.convert(dict(given), Intensity)
 
 
-def _zscore(channel: npt.NDArray[np.float32], nonzero: bool) -> tuple[npt.NDArray[np.float32], float]:
-    """The channel and its deviation, which is 0 for a constant one; sums in double precision."""
-    mask = channel != 0 if nonzero else None
+def _none(channel: Channel, scheme: Intensity) -> tuple[Channel, bool, list[str]]:
+    return channel, _is_constant(channel), []
+
+
+def _clip(channel: Channel, scheme: Intensity) -> tuple[Channel, bool, list[str]]:
+    low, high = _numbers(scheme, "low", "high")
+    scaled = (np.clip(channel, low, high) - np.float32(low)) / np.float32(high - low)
+    return scaled, _is_constant(channel), _outside(channel, low, high)
+
+
+def _ct(channel: Channel, scheme: Intensity) -> tuple[Channel, bool, list[str]]:
+    low, high, mean, deviation = _numbers(scheme, "low", "high", "mean", "std")
+    scaled = (np.clip(channel, low, high) - np.float32(mean)) / np.float32(deviation)
+    return scaled, _is_constant(channel), _outside(channel, low, high)
+
+
+def _percentile(channel: Channel, scheme: Intensity) -> tuple[Channel, bool, list[str]]:
+    """A channel whose two percentiles are equal, of some foreground in much background, takes its whole range."""
+    wanted = _numbers(scheme, "low_percentile", "high_percentile")
+    if channel.size == 0:
+        return channel, False, []
+    low, high = (float(value) for value in np.percentile(channel, wanted))
+    if low == high:
+        low, high = float(channel.min()), float(channel.max())
+    if low == high:
+        return np.zeros_like(channel), True, []
+    return (np.clip(channel, low, high) - np.float32(low)) / np.float32(high - low), False, []
+
+
+def _zscore(channel: Channel, scheme: Intensity) -> tuple[Channel, bool, list[str]]:
+    mask = channel != 0 if scheme.nonzero else None
     seen = channel[mask] if mask is not None else channel
     if seen.size == 0:
-        return np.zeros_like(channel), 0.0
+        return np.zeros_like(channel), True, []
     mean, deviation = float(seen.mean(dtype=np.float64)), float(seen.std(dtype=np.float64))
     scaled = ((channel - mean) / (deviation or 1.0)).astype(np.float32)
-    return (np.where(mask, scaled, np.float32(0)) if mask is not None else scaled), deviation
+    return (np.where(mask, scaled, np.float32(0)) if mask is not None else scaled), deviation == 0, []
+
+
+_SCHEMES: dict[str, Callable[[Channel, Intensity], tuple[Channel, bool, list[str]]]] = {
+    "none": _none,
+    "clip": _clip,
+    "ct": _ct,
+    "percentile": _percentile,
+    "zscore": _zscore,
+}
+
+
+def _numbers(scheme: Intensity, *names: str) -> list[float]:
+    return [float(getattr(scheme, name)) for name in names]
+
+
+def _is_constant(channel: Channel) -> bool:
+    return channel.size > 0 and bool(channel.min() == channel.max())
+
+
+def _outside(channel: Channel, low: float, high: float) -> list[str]:
+    if channel.size == 0 or (channel.max() > low and channel.min() < high):
+        return []
+    return [f"all intensities lie outside {low:g} to {high:g}, the model's range: is the unit right?"]

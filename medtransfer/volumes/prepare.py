@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ..errors import UsageError
+from ..intensity import IntensityRange
 from .grid import Grid
-from .intensity import normalise
+from .intensity import Given, normalise
+from .ranges import range_warnings
 from .read import Volume
 from .regrid import Regrid, build_regrid
 
@@ -47,28 +49,33 @@ class Prepared:
         """(K, D, H, W) on the working grid to float32 (K, I, J, K) on the scan's, trilinear."""
         return self.regrid.backward(logits)
 
-    def restore_argmax(self, logits: torch.Tensor) -> npt.NDArray[np.int64]:
-        """The argmax of `restore_logits`, (I, J, K), without holding all classes at once."""
-        return self.regrid.backward_argmax(logits)
-
     def restore_labels(self, labels: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """(D, H, W) on the working grid to (I, J, K) on the scan's, nearest neighbour."""
         return self.regrid.backward_labels(labels)
 
 
 def prepare(
-    volume: Volume, orientation: str = "RAS", spacing: Sequence[float] | None = None, intensity: Any = None
+    volume: Volume,
+    orientation: str = "RAS",
+    spacing: Sequence[float] | None = None,
+    intensity: Given = None,
+    ranges: Sequence[IntensityRange] | None = None,
+    channels: Sequence[str] | None = None,
 ) -> Prepared:
     """Reorient without loss, resample to ``spacing`` (mm; None keeps the scan's), scale intensities.
+
+    What comes out cannot be put in again, so that no scan is normalised twice here.
 
     Args:
         volume: From `read_volume`.
         orientation: Direction of the working axes.
         spacing: Millimetres along the working axes.
         intensity: See `medtransfer.volumes.intensity.normalise`; None is a z-score per channel.
+        ranges: Intensities of the training scans, one a channel: what does not fit becomes a warning.
+        channels: Their names, for the warnings.
 
     Raises:
-        UsageError: settings that do not exist.
+        UsageError: settings that do not exist, or a scan that was prepared already.
 
     >>> import nibabel as nib
     >>> from medtransfer.volumes.read import read_volume
@@ -77,9 +84,17 @@ def prepare(
     >>> ready.array.shape, ready.grid.orientation, ready.restore_labels(ready.array[0]).shape
     ((1, 4, 8, 16), 'RAS', (4, 8, 8))
     """
+    _refuse_prepared(volume)
     regrid = build_regrid(volume.grid, orientation, spacing)
+    foreign = range_warnings(volume.array, ranges, channels, intensity)
     array, notes = normalise(regrid.forward(volume.array), intensity)
-    return Prepared(np.ascontiguousarray(array), regrid, volume.warnings + notes)
+    return Prepared(np.ascontiguousarray(array), regrid, volume.warnings + foreign + notes)
+
+
+def _refuse_prepared(given: object) -> None:
+    if not isinstance(given, Volume):
+        hint = "Prepare what read_volume gave, once"
+        raise UsageError(f"prepare takes a Volume, got {type(given).__name__}", hint=hint)
 
 
 def prepare_labels(

@@ -1,31 +1,23 @@
-"""Scans and label volumes from files or nibabel images, through the gate of `validate`."""
+"""Scans and label volumes of every kind that `sources` names, through the gate of `validate`."""
 
 from __future__ import annotations
 
-import os
-import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import VolumeError
 from . import validate
 from .grid import Grid
-from .header import Header, header_of_image, parse_header
-from .memory import require_memory
-from .stream import ByteSource, open_scan
+from .header import Header
+from .sources import OneSource, Source, case_name, channel_sources, read_source
+from .stored import Stored
 
-OneSource: TypeAlias = "str | os.PathLike[str] | nib.spatialimages.SpatialImage"
-Source: TypeAlias = "OneSource | Sequence[OneSource]"
-_TRAILING_BYTES = 1 << 20
-_NAME_END = re.compile(r"\.(nii|hdr|img)(\.gz)?$", re.IGNORECASE)
-_PARTNER = re.compile(r"\.(hdr|img)(\.gz)?$", re.IGNORECASE)
+__all__ = ["Labels", "OneSource", "Source", "Volume", "case_name", "read_labels", "read_volume"]
 
 
 @dataclass
@@ -36,7 +28,7 @@ class Volume:
         array: (C, I, J, K) float32, axes as stored; in memory as in the file, so not C-contiguous.
         grid: Where the voxels lie, in millimetres.
         header: What was stored, for writing a mask on the very same grid.
-        paths: The files, one per channel file; empty for images in memory.
+        paths: The files or series folders, one per channel file; empty for what is in memory.
         warnings: What the gate let pass, but the user should know.
     """
 
@@ -73,30 +65,14 @@ class Labels:
         return self.header.affine
 
 
-@dataclass
-class _Stored:
-    """Voxels as they lie in the file, (I, J, K, ...), with the scaling that is still to be applied."""
-
-    array: npt.NDArray[Any]
-    header: Header
-    path: Path | None
-    warnings: list[str]
-    slope: float = 1.0
-    inter: float = 0.0
-
-    @property
-    def grid(self) -> Grid:
-        first, second, third = self.header.shape[:3]
-        return Grid((first, second, third), self.header.affine_mm)
-
-
 def read_volume(
     source: Source, channels: int | Sequence[str] | None = None, nan: float | None = None, volume: int | None = None
 ) -> Volume:
     """Read a scan.
 
     Args:
-        source: A path, a nibabel image, or a list of them: the channels of one case, on one grid.
+        source: A path (NIfTI, NRRD, MetaImage, a folder with a DICOM series, or ``FOLDER#UID``), a nibabel image, a
+            tuple ``(array, affine)``, a MetaTensor, or a list of them: the channels of one case, on one grid.
         channels: How many channels there must be, or their names; a 4-D file is read only if its fourth axis fits.
         nan: Value for NaN and infinite voxels, which are refused otherwise.
         volume: Which volume of a 4-D file to take.
@@ -104,18 +80,17 @@ def read_volume(
     Raises:
         VolumeError: the scan was refused; the reason says why and the hint what to do.
         ResourceError: it needs more memory than there is.
+        MissingExtraError: its format needs an extra that is not installed.
 
+    >>> import nibabel as nib
     >>> image = nib.Nifti1Image(np.ones((4, 5, 6), np.float32), np.diag([2, 2, 3, 1]))
     >>> scan = read_volume(image)
     >>> scan.array.shape, scan.grid.spacing
     ((1, 4, 5, 6), (2.0, 2.0, 3.0))
     """
-    many = isinstance(source, Sequence) and not isinstance(source, str)
-    sources: list[OneSource] = list(source) if many else [source]  # type: ignore[arg-type, list-item]
-    if not sources:
-        raise VolumeError("an empty list of channel files", hint="Give at least one scan")
+    sources = channel_sources(source)
     wanted = channels if channels is None or isinstance(channels, int) else len(channels)
-    stored = [_read_stored(one) for one in sources]
+    stored = [read_source(one) for one in sources]
     arrays = [_channels(one, 1 if len(sources) > 1 else wanted, nan, volume) for one in stored]
     warnings = [*dict.fromkeys(text for one in stored for text in one.warnings), *_check_channel_grids(stored)]
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
@@ -130,7 +105,7 @@ def read_labels(
     """Read a label volume as whole numbers.
 
     Args:
-        source: A path or a nibabel image.
+        source: One scan's worth of any kind that `read_volume` takes.
         grid: The scan's grid, which the labels must lie on.
         num_classes: Labels must be 0 to ``num_classes - 1``.
         ignore_index: A further label that is allowed.
@@ -138,10 +113,11 @@ def read_labels(
     Raises:
         VolumeError: fractions, foreign values, another grid, or anything that a scan is refused for.
 
+    >>> import nibabel as nib
     >>> read_labels(nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)), num_classes=2).array.max()
     np.int32(1)
     """
-    stored = _read_stored(source)
+    stored = read_source(source)
     if len(_squeezed(stored).shape) > 3:
         hint = "Give one volume of class numbers; take the argmax of a one-hot file"
         raise VolumeError(f"labels of shape {stored.header.shape}, not three axes", path=stored.path, hint=hint)
@@ -156,100 +132,7 @@ def read_labels(
     return Labels(labels, stored.grid, stored.header, stored.path, stored.warnings + notes)
 
 
-def case_name(source: Source) -> str:
-    """The name of a case: the file name without its suffixes; of a list, without nnU-Net's ``_0000`` too.
-
-    >>> case_name("a/scan.v2.NII.GZ"), case_name(["BRATS_001_0000.nii.gz", "BRATS_001_0001.nii.gz"])
-    ('scan.v2', 'BRATS_001')
-    """
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        return re.sub(r"_\d{4}$", "", case_name(source[0])) if source else "case"
-    path = source.get_filename() if isinstance(source, nib.spatialimages.SpatialImage) else source
-    return _NAME_END.sub("", Path(path).name) if path else "case"
-
-
-def _read_stored(source: OneSource) -> _Stored:
-    if isinstance(source, nib.spatialimages.SpatialImage):
-        return _read_image(source)
-    try:
-        path = Path(source)
-    except TypeError:
-        raise VolumeError(f"a scan is a path or a nibabel image, got {type(source).__name__}") from None
-    return _read_file(path)
-
-
-def _read_image(image: nib.spatialimages.SpatialImage) -> _Stored:
-    name = image.get_filename()
-    path = Path(name) if name else None
-    header = header_of_image(image)
-    warnings = validate.check_header(header, path)
-    require_memory(2 * header.data_bytes, f"a volume of shape {header.shape}", path)
-    try:
-        array = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise VolumeError(f"its voxels cannot be read: {error}", path=path) from error
-    return _Stored(array, header, path, warnings)
-
-
-def _read_file(path: Path) -> _Stored:
-    header_path = _header_path(path)
-    with open_scan(header_path) as source:
-        header = _read_header(source)
-        warnings = validate.check_header(header, path) + _name_notes(source)
-        if not header.pair:
-            return _read_voxels(source, header, warnings)
-    with open_scan(_partner(header_path, "img")) as source:
-        return _read_voxels(source, header, warnings)
-
-
-def _read_header(source: ByteSource) -> Header:
-    block = source.read(348)
-    if block[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):  # 540: NIfTI-2
-        block += source.read(540 - 348)
-    return parse_header(block, source.path)
-
-
-def _read_voxels(source: ByteSource, header: Header, warnings: list[str]) -> _Stored:
-    validate.check_size(header, source.size, source.gzipped, source.path)
-    source.skip(int(header.offset) - source.position)
-    data = np.empty(header.data_bytes, dtype=np.uint8)
-    got = source.read_into(data)
-    if got < len(data):
-        raise validate.ends_early(source.position, int(header.offset) + len(data), got == 0, source.path)
-    extra = source.finish(limit=max(_TRAILING_BYTES, len(data)))
-    notes = [f"{extra} bytes follow the voxels"] if extra else []
-    array = data.view(header.dtype or np.uint8).reshape(header.shape, order="F")
-    slope, inter = float(header.nifti["scl_slope"]), float(header.nifti["scl_inter"])
-    if slope == 0 or np.isnan(slope):
-        slope, inter = 1.0, 0.0
-    return _Stored(array, header, source.path, warnings + notes, slope, inter)
-
-
-def _header_path(path: Path) -> Path:
-    found = _PARTNER.search(path.name)
-    return _partner(path, "hdr") if found and found[1].lower() == "img" else path
-
-
-def _partner(path: Path, kind: str) -> Path:
-    """The other file of a ``.hdr``/``.img`` pair, in the case of letters and compression that exists."""
-    stem = _PARTNER.sub("", path.name)
-    names = [f"{stem}.{form}{end}" for end in ("", ".gz") for form in (kind, kind.upper())]
-    found = [path.with_name(name) for name in names if os.path.lexists(path.with_name(name))]
-    if not found:
-        what = "voxels are" if kind == "img" else "header is"
-        reason = f"the {what} missing: there is no {stem}.{kind} beside it"
-        raise VolumeError(reason, path=path, hint="Copy both files of the pair")
-    return found[0]
-
-
-def _name_notes(source: ByteSource) -> list[str]:
-    named = source.path.name.lower().endswith(".gz")
-    if named == source.gzipped:
-        return []
-    return [f"the content is {'' if source.gzipped else 'not '}gzip although the name says otherwise: read by content"]
-
-
-def _squeezed(stored: _Stored) -> npt.NDArray[Any]:
+def _squeezed(stored: Stored) -> npt.NDArray[Any]:
     """(I, J, K), or (I, J, K, C) when exactly one further axis is longer than 1."""
     extra = [size for size in stored.array.shape[3:] if size > 1]
     if len(extra) > 1:
@@ -258,14 +141,14 @@ def _squeezed(stored: _Stored) -> npt.NDArray[Any]:
     return stored.array.reshape(stored.array.shape[:3] + tuple(extra), order="F")
 
 
-def _channels(stored: _Stored, wanted: int | None, nan: float | None, volume: int | None) -> npt.NDArray[np.float32]:
+def _channels(stored: Stored, wanted: int | None, nan: float | None, volume: int | None) -> npt.NDArray[np.float32]:
     """(C, I, J, K) float32 of one source."""
     array = _squeezed(stored)
     if array.ndim == 4 and volume is not None:
         if not 0 <= volume < array.shape[3]:
             raise VolumeError(f"there is no volume {volume} among {array.shape[3]}", path=stored.path)
         array = array[..., volume]
-    if array.ndim == 4 and array.shape[3] != wanted:
+    if array.ndim == 4 and array.shape[3] != wanted and not stored.holds_channels:
         reason = f"holds {array.shape[3]} volumes (channels or time points), {wanted or 1} wanted"
         raise VolumeError(reason, path=stored.path, hint="Choose one of them, or split the file")
     values = _to_float(stored, array)
@@ -276,7 +159,7 @@ def _channels(stored: _Stored, wanted: int | None, nan: float | None, volume: in
     return values[None] if values.ndim == 3 else np.moveaxis(values, 3, 0)
 
 
-def _to_float(stored: _Stored, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def _to_float(stored: Stored, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the gate refuses next
         if (stored.slope, stored.inter) == (1.0, 0.0):
             return array.astype(np.float32, copy=False)
@@ -286,7 +169,7 @@ def _to_float(stored: _Stored, array: npt.NDArray[Any]) -> npt.NDArray[np.float3
     return values
 
 
-def _fill(values: npt.NDArray[np.float32], nan: float, stored: _Stored) -> npt.NDArray[np.float32]:
+def _fill(values: npt.NDArray[np.float32], nan: float, stored: Stored) -> npt.NDArray[np.float32]:
     bad = ~np.isfinite(values)
     if not bad.any():
         return values
@@ -294,7 +177,7 @@ def _fill(values: npt.NDArray[np.float32], nan: float, stored: _Stored) -> npt.N
     return np.where(bad, np.float32(nan), values)
 
 
-def _check_channel_grids(stored: list[_Stored]) -> list[str]:
+def _check_channel_grids(stored: list[Stored]) -> list[str]:
     """All channels must lie on the grid of the first; the error lists every file with its grid."""
     try:
         named = [(one, f"channel {index} ({one.path or 'in memory'})") for index, one in enumerate(stored)]

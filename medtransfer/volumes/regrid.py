@@ -86,16 +86,6 @@ class Regrid:
         winners = _running_argmax((resample(share, self.target.shape)[0] for share in shares), self.target.shape)
         return values.astype(np.int32)[winners]
 
-    def backward_argmax(self, logits: torch.Tensor) -> npt.NDArray[np.int64]:
-        """Class with the largest logit on the scan's grid, (K, D, H, W) to (I, J, K).
-
-        Goes class by class, so that K volumes of the scan's size are never held at once.
-        """
-        if not self.resamples:
-            return self.unorient(logits.detach().argmax(0).cpu().numpy()).copy()
-        scores = (resample(score[None].detach().float().cpu(), self.oriented.shape)[0] for score in logits)
-        return self.unorient(_running_argmax(scores, self.oriented.shape)).copy()
-
 
 def build_regrid(grid: Grid, orientation: str = "RAS", spacing: Sequence[float] | None = None) -> Regrid:
     """The change from ``grid`` to ``orientation`` (three letters) and ``spacing`` (mm, along the new axes).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,14 @@ from typing import IO, Any, TypeAlias
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from isal import igzip
 
 from ..errors import ResourceError, UsageError, VolumeError
 from ..files import atomic_file
 from .grid import Grid
 from .header import Header, geometry_header, header_of_image
-from .read import Labels, Volume, read_labels
+from .read import Labels, Volume
+from .sources import read_source
 
 Reference: TypeAlias = Volume | Labels | Grid
 _LABEL_TYPES = (np.uint8, np.uint16, np.int32)
@@ -34,7 +35,7 @@ def labels_image(array: npt.NDArray[Any], reference: Reference) -> nib.Nifti1Ima
     >>> labels_image(np.full((2, 3, 4), 300), grid).get_data_dtype()
     dtype('<u2')
     """
-    return _image(_smallest(array), reference)
+    return _image(smallest_labels(array), reference)
 
 
 def write_labels(
@@ -89,14 +90,19 @@ def _header_of(reference: Reference) -> Header:
     return header_of_image(blank)
 
 
-def _smallest(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def smallest_labels(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Labels in the smallest type that holds them: uint8, uint16 or int32.
+
+    Raises:
+        VolumeError: numbers that are not whole or beyond 32 bits.
+    """
     values = np.asarray(array)
     if values.dtype.kind not in "iub":
         raise VolumeError(f"labels must be whole numbers, got {values.dtype}")
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     for dtype in _LABEL_TYPES:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            return values.astype(dtype)
+            return values.astype(dtype, order="F")  # as it lies in the file
     raise VolumeError(f"labels run from {low} to {high}, beyond 32 bits")
 
 
@@ -113,28 +119,47 @@ def _write_bytes(image: nib.Nifti1Image, path: Path) -> None:
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["vox_offset"] = len(header.binaryblock) + 4
     array = np.asanyarray(image.dataobj)
-    with _open_for_writing(path) as file:
+    with open_for_writing(path) as file:
         file.write(header.binaryblock + bytes(4))
         for index in range(array.shape[-1]):
             file.write(array[..., index].tobytes(order="F"))
 
 
 @contextmanager
-def _open_for_writing(path: Path) -> Iterator[IO[bytes]]:
+def open_for_writing(path: Path) -> Iterator[IO[bytes]]:
     with path.open("wb") as raw:
         if not path.name.lower().endswith(".gz"):
             yield raw
             return
         # no name and no time inside: equal masks are equal files
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=raw, mtime=0) as packed:
+        with igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=raw, mtime=0) as packed:
             yield packed  # type: ignore[misc]
 
 
 def _read_back(part: Path, image: nib.Nifti1Image, path: Path) -> None:
+    stored = header_of_image(image).nifti.get_best_affine()
+    check_reads_back(part, np.asanyarray(image.dataobj), stored, path, tolerance=0)
+
+
+def check_reads_back(
+    part: Path, labels: npt.NDArray[Any], affine: npt.NDArray[np.float64], path: Path, tolerance: float
+) -> None:
+    """Compare a mask that was just written with what was to be written.
+
+    Args:
+        part: Where it stands for now.
+        labels: (I, J, K).
+        affine: 4 x 4, as the file should hold it.
+        path: Where the mask will stand, for the message.
+        tolerance: Of the affine's entries.
+
+    Raises:
+        ResourceError: they differ, or it cannot be read.
+    """
     try:
-        written = read_labels(part)
+        written = read_source(part)
     except VolumeError as error:
         raise ResourceError(f"did not read back: {error.reason}", path=path) from error
-    stored = header_of_image(image).nifti.get_best_affine()
-    if not (np.array_equal(written.array, image.dataobj) and np.array_equal(written.affine, stored)):
+    same = np.allclose(written.header.affine, affine, rtol=0, atol=tolerance)
+    if not (np.array_equal(written.array, labels) and same):
         raise ResourceError("did not read back equal to what was written", path=path, hint="Check the disk")

@@ -12,7 +12,9 @@ import msgspec
 import pytest
 
 from medtransfer.checkpoint.card import ORIENTATIONS, Intensity, ModelCard, format_card, parse_card, read_card
+from medtransfer.checkpoint.readme import render_readme
 from medtransfer.errors import CheckpointError
+from medtransfer.intensity import IntensityRange
 
 
 def _changed(card: ModelCard, place: str, value: Any) -> str:
@@ -25,6 +27,7 @@ def _changed(card: ModelCard, place: str, value: Any) -> str:
     return json.dumps(tree)
 
 
+RANGE = {"low": -1000.0, "high": 1500.0, "mean": -350.0, "std": 460.0}
 WRONG: list[tuple[str, Any, str]] = [
     ("format_version", 2, "`format_version` is 2, but this medtransfer reads up to 1. Update medtransfer"),
     ("format_version", 0, "format_version"),
@@ -51,6 +54,20 @@ WRONG: list[tuple[str, Any, str]] = [
     ("intensity.scheme", "minmax", "$.intensity.scheme"),
     ("intensity.scheme", "clip", "needs finite `low` < `high`"),
     ("intensity.low", 1.0, "`low` and `high`"),
+    ("intensity.scheme", "ct", "needs finite `low` < `high`"),
+    ("intensity", {"scheme": "ct", "low": 0, "high": 1, "mean": 0}, "needs a finite `mean` and a `std` above 0"),
+    ("intensity", {"scheme": "ct", "low": 0, "high": 1, "mean": 0, "std": 0}, "`std` above 0, got 0.0 and 0.0"),
+    ("intensity", {"scheme": "percentile", "low_percentile": 101}, "$.intensity.low_percentile"),
+    ("intensity", {"scheme": "percentile", "high_percentile": 0.1}, "got 0.5 and 0.1"),
+    ("intensity", {"scheme": "zscore", "std": 2}, "`std` belong to the scheme 'ct'"),
+    ("intensity", [], "$.intensity"),
+    ("intensity", [{}, {}], "`intensity` is a list of 2, but there are 1 channels"),
+    ("intensity", [{"scheme": "minmax"}], "$.intensity[0].scheme"),
+    ("intensity_ranges", [], "`intensity_ranges` must be one a channel, got 0"),
+    ("intensity_ranges", [RANGE, RANGE], "`intensity_ranges` must be one a channel, got 2"),
+    ("intensity_ranges", [{**RANGE, "low": 2000}], "runs from low to high, got 2000.0 to 1500.0"),
+    ("intensity_ranges", [{**RANGE, "std": -1}], "$.intensity_ranges[0].std"),
+    ("intensity_ranges", [{**RANGE, "median": 1}], "unknown field `median`"),
     ("patch_size", [0, 1, 1], "$.patch_size[0]"),
     ("patch_size", [1.5, 1, 1], "$.patch_size[0]"),
     ("patch_size", [10**9, 1, 1], "$.patch_size[0]"),
@@ -169,6 +186,100 @@ def test_card_comes_back_equal_and_with_a_stable_order(card: ModelCard) -> None:
     assert parse_card(text) == card
     assert format_card(parse_card(text)) == text
     assert list(json.loads(text))[:3] == ["format_version", "task", "architecture"]
+
+
+OLD = b"""\
+{
+  "format_version": 1,
+  "task": "segmentation",
+  "architecture": {
+    "name": "resunet18",
+    "arguments": {
+      "in_channels": 1,
+      "num_classes": 2
+    }
+  },
+  "input_channels": [
+    "CT"
+  ],
+  "classes": [
+    "background",
+    "liver"
+  ],
+  "spacing": [
+    1.0,
+    1.0,
+    2.5
+  ],
+  "orientation": "RAS",
+  "intensity": {
+    "scheme": "clip",
+    "nonzero": false,
+    "low": -1000.0,
+    "high": 400.0
+  },
+  "patch_size": [
+    48,
+    64,
+    48
+  ],
+  "sha256": "",
+  "versions": {
+    "medtransfer": "0.4.0"
+  },
+  "parent": {
+    "format": "torch",
+    "coverage": 0.98
+  },
+  "description": "",
+  "license": "",
+  "metrics": {
+    "dice/mean": 0.75
+  }
+}
+"""
+"""As `format_card` wrote it when there were the schemes none, zscore and clip alone."""
+OLD_CLIP = b'"clip",\n    "nonzero": false,\n    "low": -1000.0,\n    "high": 400.0'
+OLD_ZSCORE = b'"zscore",\n    "nonzero": true,\n    "low": null,\n    "high": null'
+
+
+def test_a_card_of_before_these_schemes_comes_back_byte_for_byte() -> None:
+    card = parse_card(OLD)
+    assert (card.intensity, card.intensity_ranges) == (Intensity("clip", low=-1000.0, high=400.0), None)
+    assert format_card(card) == OLD
+    assert format_card(parse_card(OLD.replace(OLD_CLIP, OLD_ZSCORE))) == OLD.replace(OLD_CLIP, OLD_ZSCORE)
+
+
+@pytest.mark.parametrize(
+    "intensity",
+    [
+        {"scheme": "ct", "nonzero": False, "low": -160.0, "high": 240.0, "mean": 52.5, "std": 61.25},
+        {"scheme": "percentile", "nonzero": False, "low": None, "high": None, "low_percentile": 0.5,
+         "high_percentile": 99.5},
+        [{"scheme": "zscore", "nonzero": True, "low": None, "high": None}],
+    ],
+    ids=["ct", "percentile", "list"],
+)  # fmt: skip
+def test_schemes_and_ranges_come_back_equal(card: ModelCard, intensity: Any) -> None:
+    ranges = [{**RANGE, "lows": [-1024.0, -200.0], "highs": [400.0, 3000.0]}]
+    tree = {**json.loads(format_card(card)), "intensity": intensity, "intensity_ranges": ranges}
+    again = parse_card(json.dumps(tree))
+    assert json.loads(format_card(again)) == tree
+    assert again.intensity_ranges is not None
+    assert again.intensity_ranges[0].lows == (-1024, -200)
+
+
+def test_the_readme_says_how_each_channel_is_scaled(card: ModelCard) -> None:
+    card.intensity = [Intensity("ct", low=-160.0, high=240.0, mean=52.5, std=61.25)]
+    card.intensity_ranges = [msgspec.convert(RANGE, IntensityRange)]
+    text = render_readme(card, "net")
+    assert "- Intensity: T1: cut to -160 ... 240, then minus 52.5, over 61.25\n" in text
+    assert "- T1 in the training scans: -1000 ... 1500\n" in text
+    card.intensity, card.intensity_ranges = Intensity("percentile"), None
+    assert (
+        "- Intensity: the scan's percentiles 0.5 and 99.5 to 0 ... 1, what lies outside cut\n- Patch"
+        in render_readme(card, "net")
+    )
 
 
 def test_a_card_that_a_reader_would_refuse_is_not_written(card: ModelCard) -> None:

@@ -53,6 +53,8 @@ def test_predict_writes_masks_on_the_scans_own_grid(models, scans, tmp_path, cap
     assert predict(models / "seg", "-i", scans, "-o", out) == 0
     assert files(out) == {f"{name}.{end}" for name in "abc" for end in ("nii.gz", "json")} | {
         "labels.json",
+        "labels.ctbl",
+        "labels_itksnap.txt",
         "report.json",
     }
     for name in "abc":
@@ -141,7 +143,7 @@ def test_a13_predict_json_is_one_document(models, scans, tmp_path, capsys):
     assert predict(models / "cls", "-i", scans / "a.nii.gz", "-o", tmp_path / "out", "--json") == 0
     case = json.loads(capsys.readouterr().out)["cases"][0]
     assert sum(case["probabilities"].values()) == pytest.approx(1)
-    assert files(tmp_path / "out") == {"a.json", "labels.json", "report.json"}
+    assert files(tmp_path / "out") == {"a.json", "labels.json", "predictions.csv", "report.json"}
 
 
 def test_transfer_makes_a_model_folder_that_predicts(models, scans, tmp_path, capsys):

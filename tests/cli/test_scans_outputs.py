@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from medtransfer.cli.options import key_values
-from medtransfer.cli.outputs import refuse_foreign_folder, refuse_inside, refuse_outputs, refuse_unusable_folder
-from medtransfer.cli.scans import find_scans
+from medtransfer.cli.outputs import refuse_foreign_folder
 from medtransfer.errors import OutputExistsError, UsageError, VolumeError
+from medtransfer.files import refuse_inside, refuse_outputs, refuse_unusable_folder
+from medtransfer.inference.scans import find_scans
 
 
 @pytest.fixture
@@ -23,6 +24,20 @@ def folder(tmp_path) -> Path:
 
 def test_a_folder_stands_for_its_scans_in_order(folder):
     assert [scan.name for scan in find_scans([folder])] == ["C", "a", "b", "pair"]
+
+
+def test_a_folder_stands_for_scans_of_other_formats_and_series_too(tmp_path):
+    for name in ("a.nrrd", "b.MHD", "b.raw", "c.nhdr", "c.raw.gz", "d.mha", "e.seg.nrrd", "f.nii", "g.txt"):
+        (tmp_path / name).touch()
+    for name in ("anna", "notes", "anna/deeper"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "anna" / "IM1").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "notes" / "list.csv").write_text("no scan")
+    assert [scan.name for scan in find_scans([tmp_path])] == ["a", "anna", "b", "c", "d", "f"]
+    assert find_scans([tmp_path / "anna"])[0].files == (tmp_path / "anna",)
+    assert [scan.name for scan in find_scans([f"{tmp_path}/anna#1.2.3"])] == ["anna_1.2.3"]
+    (tmp_path / "anna" / "deeper" / "IM1").write_bytes(bytes(128) + b"DICM")
+    assert [scan.name for scan in find_scans([tmp_path / "anna"])] == ["deeper", "anna"]
 
 
 def test_files_are_not_looked_at_yet():
@@ -116,3 +131,24 @@ def test_overwrite_never_deletes_a_folder_of_someone_else(tmp_path):
 def test_a_pair_without_equals_is_refused():
     with pytest.raises(UsageError, match="'lr' is not of the form KEY=VALUE"):
         key_values(["lr"])
+
+
+def test_a_list_holds_cases_and_channel_files_beside_it(tmp_path):
+    (tmp_path / "list.txt").write_text("\ufeff# T1, FLAIR\nsub/x_t1.nii\tsub/x_flair.nii\n\ny_0001.nii\ny_0000.nii\n")
+    found = {scan.name: scan.files for scan in find_scans([tmp_path / "list.txt", "z.nii"], channels=2)}
+    assert found == {
+        "z": (Path("z.nii"),),
+        "y": (tmp_path / "y_0000.nii", tmp_path / "y_0001.nii"),
+        "x_t1": (tmp_path / "sub" / "x_t1.nii", tmp_path / "sub" / "x_flair.nii"),
+    }
+
+
+@pytest.mark.parametrize(
+    "content, words", [(None, "No such file"), (b"\xff\xfe\x00", "not text"), (b"# none\n", "list without scans")]
+)
+def test_a07_a_list_that_names_no_scan_is_refused(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(VolumeError, match=words) as caught:
+        find_scans([tmp_path / "list.txt"])
+    assert caught.value.exit_code == 3

@@ -70,6 +70,46 @@ def test_folds_cover_every_case_once() -> None:
     assert all(len(train) == 16 for train, _ in folds)
 
 
+def with_classes(labels: list[int], patients: list[int] | None = None) -> Layout:
+    numbers = patients or list(range(len(labels)))
+    cases = tuple(
+        Case(f"case_{number}", (Path("a"),), label, f"p{patient}")
+        for number, (label, patient) in enumerate(zip(labels, numbers, strict=True))
+    )
+    return Layout(Path("table.csv"), "classification", cases, ("image",), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_folds_of_a_classification_have_the_same_share_of_each_class(seed: int) -> None:
+    classified = with_classes([0] * 20 + [1] * 10 + [2] * 4)
+    folds = [split_cases(classified, {"folds": 5, "fold": fold, "seed": seed})[1] for fold in range(5)]
+    counts = [[sum(case.label == label for case in val) for label in range(3)] for val in folds]
+    assert all(four == 4 and two == 2 and rare in (0, 1) for four, two, rare in counts)
+    assert sorted(name for val in folds for name in ids(val)) == sorted(ids(list(classified.cases)))
+    assert sorted(map(len, folds)) == [6, 7, 7, 7, 7]
+
+
+def test_folds_of_a_classification_depend_on_the_seed_and_keep_patients_whole() -> None:
+    classified = with_classes([0, 1] * 10, [number // 2 for number in range(20)])
+    first, second = (split_cases(classified, {"folds": 5, "seed": seed}) for seed in (0, 1))
+    assert ids(first[1]) != ids(second[1])
+    for train, val in (first, second):
+        assert (len(train), len(val)) == (16, 4)
+        assert not {case.patient for case in train} & {case.patient for case in val}
+
+
+def test_a_fold_without_folds_is_refused() -> None:
+    with pytest.raises(DatasetError, match="fold 2 is asked for, but the dataset states none"):
+        split_cases(SINGLE, {"fold": 2})
+    assert split_cases(SINGLE, {"fold": 0}) == split_cases(SINGLE)
+
+
+def test_d06_one_case_trains_and_leaves_none_to_validate() -> None:
+    assert [len(side) for side in split_cases(layout([None]))] == [1, 0]
+    with pytest.raises(DatasetError, match="2 folds need as many patients, there are 1"):
+        split_cases(layout([None]), {"folds": 2})
+
+
 def test_ids_may_be_listed() -> None:
     train, val = split_cases(SINGLE, {"train": ["case_3", "case_1"], "val": ["case_7"]})
     assert (ids(train), ids(val)) == (["case_3", "case_1"], ["case_7"])

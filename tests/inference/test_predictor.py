@@ -77,6 +77,18 @@ def test_i15_a_constant_scan_is_a_warning_and_still_a_result(networks: Any, scan
     assert result.labels.shape == (5, 5, 5)
 
 
+def test_i32_intensities_unlike_those_of_training_are_warned_of(networks: Any, scan: Any) -> None:
+    ranges = [{"low": -1000.0, "high": 800.0, "mean": -200.0, "std": 400.0, "lows": [-1024.0, -1000.0],
+               "highs": [700.0, 900.0]}]  # fmt: skip
+    card = {"intensity": {"scheme": "clip", "low": -1000.0, "high": 800.0}, "input_channels": ["CT"]}
+    predictor = Predictor(networks["threshold"](), card={**card, "intensity_ranges": ranges})
+    hounsfield = np.random.default_rng(0).uniform(-1000, 800, (12, 12, 12))
+    assert predictor.predict(scan(array=hounsfield)).warnings == []
+    (warning,) = predictor.predict(scan(array=(hounsfield + 1000) / 1800)).warnings
+    assert "CT: intensities 0." in warning
+    assert "the training scans had -1000 to 800: are these Hounsfield units?" in warning
+
+
 def test_i14_nan_voxels_are_refused_unless_a_value_is_given(networks: Any, scan: Any) -> None:
     array = np.ones((4, 4, 4))
     array[0, 0, 0] = np.nan
@@ -179,6 +191,54 @@ def test_shorter_numbers_come_near_and_overflow_is_mended_and_said(networks: Any
         large = Predictor(network, precision=precision).predict(scan())
         assert "float16 overflowed: computed in float32" in large.warnings
         assert torch.isfinite(large.logits).all()
+
+
+def two_balls(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy scan of a large ball and a small one, z-scored, and its labels."""
+    places = np.stack(np.meshgrid(*[np.arange(24)] * 3, indexing="ij"), axis=-1)
+    labels = np.zeros((24, 24, 24), int)
+    for number, radius in ((1, 6), (2, 4)):
+        labels[np.linalg.norm(places - random.uniform(6, 17, 3), axis=-1) < radius] = number
+    array = 2 * labels + random.normal(size=labels.shape) * 0.3
+    return ((array - array.mean()) / array.std()).astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def trained() -> nn.Module:
+    """A segmenter after 60 steps, whose logits have margins; one voxel of its small ball is 0.002 of Dice."""
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    network = mt.create_model("resunet10", num_classes=3, base_channels=8, stem_channels=8, deep_stem=True, pool="none")
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(60):
+        image, labels = map(torch.from_numpy, two_balls(random))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(image[None, None]), labels[None]).backward()
+        optimizer.step()
+    return network
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=[
+    pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+])]  # fmt: skip
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("precision", "least"), [("float32", 0.999), ("float16", 0.996), ("bfloat16", 0.97)])
+def test_e22_devices_and_precisions_agree(trained: nn.Module, device: str, precision: str, least: float) -> None:
+    scan, labels = two_balls(np.random.default_rng(1))
+    image = nib.Nifti1Image(scan, np.eye(4))
+    exact, found = (
+        np.asanyarray(Predictor(trained, *options).predict(image).labels.dataobj)
+        for options in (("cpu", "float32"), (device, precision))
+    )
+    for number in (1, 2):
+        assert dice(found == number, exact == number) > least
+        assert dice(exact == number, labels == number) > 0.5
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
 
 def test_thin_scans_in_bfloat16_come_near_float32(scan: Any) -> None:

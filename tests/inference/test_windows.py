@@ -19,7 +19,7 @@ from medtransfer.inference.windows import (
     plan_whole,
     plan_windows,
     run_classifier,
-    run_segmenter,
+    run_slabs,
 )
 
 CPU = torch.device("cpu")
@@ -30,15 +30,17 @@ CPU = torch.device("cpu")
     st.tuples(*[st.integers(1, 14)] * 3),
     st.tuples(*[st.integers(4, 9)] * 3),
     st.sampled_from([0.0, 0.25, 0.5, 0.6]),
+    st.integers(0, 2),
 )
-def test_windows_equal_monais(shape: Any, window: Any, overlap: float) -> None:
+def test_windows_equal_monais_along_any_axis(shape: Any, window: Any, overlap: float, axis: int) -> None:
     torch.manual_seed(0)
     # a network whose answer depends on where in the window a voxel is
     network = nn.Conv3d(2, 3, 3, padding=1).eval()
     image = torch.randn(2, *shape)
     with torch.no_grad():
         expected = sliding_window_inference(image[None], window, 1, network, overlap, mode="gaussian")[0]
-        got = run_segmenter(network, image, plan_windows(shape, window, overlap))
+        slabs = list(run_slabs(network, image, plan_windows(shape, window, overlap), axis))
+        got = torch.cat(slabs, dim=1).movedim(1, axis + 1)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -57,7 +59,7 @@ def test_i24_a_whole_volume_is_padded_to_multiples_of_the_stride_and_cropped_bac
         assert low <= size <= low + 2 * stride - 1
     assert max(plan.padded) >= 2 * stride
     image = torch.randn(1, *shape)
-    assert torch.equal(run_segmenter(lambda x: x, image, plan), image)
+    assert torch.equal(next(run_slabs(lambda x: x, image, plan)), image)
 
 
 def test_a_small_volume_is_padded_to_the_patch_of_training() -> None:

@@ -155,7 +155,7 @@ def test_what_is_refused(decathlon, sources, tmp_path, quick):
     for options, said in [({"cases": 1}, "at least 2"), ({"stages": "last"}, "auto, all or deepest")]:
         with pytest.raises(UsageError, match=said):
             rank_sources(decathlon, [sources["blind"]], **options)
-    with pytest.raises(DatasetError, match="no such file"):
+    with pytest.raises(DatasetError, match="holds no dataset"):
         rank_sources(tmp_path, [sources["blind"]])
 
 

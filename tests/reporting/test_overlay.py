@@ -52,7 +52,7 @@ def test_the_convention_is_written_and_the_sides_follow_it(tmp_path, labels, fig
 def test_the_right_block_lies_on_the_left_of_a_radiological_picture(tmp_path, labels, figures):
     overlay_png(np.ones(labels.shape), labels, tmp_path / "a.png", (1, 1, 1), CLASSES)
     axial = np.asarray(figures[0].axes[3].get_images()[0].get_array())
-    second = np.array(overlay.to_rgb(overlay.class_colour(2)))
+    second = np.array(overlay.class_rgb(2)) / 255
     distance = np.abs(axial - (0.45 * axial[0, 0] + 0.55 * second)).sum(-1)
     assert np.median(np.nonzero(distance < 1e-6)[1]) < axial.shape[1] / 2
 

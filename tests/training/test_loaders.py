@@ -18,7 +18,7 @@ from mmengine.config import Config
 from torch.utils.data import _utils
 
 from medtransfer.data.dataset import CaseDataset
-from medtransfer.errors import MedTransferError, ResourceError, VolumeError
+from medtransfer.errors import ConfigError, MedTransferError, ResourceError, VolumeError
 from medtransfer.training import faults, registry, workers
 from medtransfer.training.loaders import build_loaders
 from medtransfer.training.runner import mmengine_scope
@@ -261,6 +261,12 @@ def loader_of(options: dict[str, Any], workers: int, **more: Any) -> Any:
     cfg = Config({"train_dataloader": part, "randomness": {"seed": 1}})
     with mmengine_scope("loaders", registry.SCOPE):
         return build_loaders(cfg)["train_dataloader"]
+
+
+def test_d06_a_batch_larger_than_an_epoch(options: dict[str, Any]) -> None:
+    assert [len(batch["case"]) for batch in loader_of(options, 0, batch_size=20)] == [8]
+    with pytest.raises(ConfigError, match="a batch of 20 is larger than an epoch"):
+        loader_of(options, 0, batch_size=20, drop_last=True)
 
 
 @pytest.mark.parametrize("workers, persistent", [(0, False), (1, False), (1, True)])

@@ -56,6 +56,18 @@ def test_i26_header_extensions_are_passed_over(tmp_path: Path) -> None:
     equals_nibabel(tmp_path / "scan.nii.gz")
 
 
+@pytest.mark.parametrize("claimed", [2**31 - 1, -16, 4, 6000])
+def test_i09_an_extension_of_impossible_size_is_refused(tmp_path: Path, claimed: int) -> None:
+    image = nib.Nifti1Image(np.ones((4, 3, 2), np.float32), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 5000))
+    image.to_filename(tmp_path / "scan.nii")
+    data = bytearray((tmp_path / "scan.nii").read_bytes())
+    data[352:356] = claimed.to_bytes(4, "little", signed=True)
+    (tmp_path / "scan.nii").write_bytes(data)
+    with pytest.raises(VolumeError, match=rf"an extension of the header claims {claimed} bytes, \d+ are left"):
+        read_volume(tmp_path / "scan.nii")
+
+
 @pytest.mark.parametrize("slope", [0.0, np.nan])
 def test_i27_a_slope_of_nothing_is_a_warning_and_not_used(craft: Any, slope: float) -> None:
     scan = read_volume(craft(scl_slope=slope, scl_inter=7))

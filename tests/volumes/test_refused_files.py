@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import zlib
 from pathlib import Path
@@ -61,7 +62,9 @@ def test_i02_a_cut_gzip_says_how_much_is_there(craft: Any, keep: float) -> None:
     noise = np.random.default_rng(1).integers(0, 3000, (20, 20, 20)).astype(np.int16)
     path = craft("a.nii.gz", noise, edit=lambda content: bytes(content[: int(len(content) * keep)]))
     there = len(zlib.decompressobj(wbits=31).decompress(path.read_bytes()))
-    assert f"ends early: {there} of 16352 bytes" in refusal(path)
+    said = re.search(r"ends early: (\d+) of 16352 bytes", refusal(path))
+    assert said
+    assert there - 8 <= int(said[1]) <= there  # isal leaves the last bits to the byte that never comes
 
 
 def test_i02_a_gzip_without_its_last_bytes_is_cut_too(craft: Any) -> None:

@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
+from ...intensity import Intensity
+
 #: activations that the zoo has under the same name (the last part of ``torch.nn.LeakyReLU``)
 ACTIVATIONS = ("LeakyReLU", "ReLU", "ELU", "GELU", "SiLU")
 #: the reader that turns scans before training; all others take the axes as they are stored
 REORIENTING_READER = "NibabelIOWithReorient"
+#: a card's numbers of the scheme ``ct``, and what plans call them
+_CT_NUMBERS = {"low": "percentile_00_5", "high": "percentile_99_5", "mean": "mean", "std": "std"}
 
 
 @dataclass(frozen=True)
@@ -92,19 +98,21 @@ def class_names(dataset: Mapping[str, Any], count: int | None) -> tuple[list[str
     return (names, "") if _are_names(names, count) else (None, "")
 
 
-def intensity(plans: Plans) -> tuple[dict[str, Any] | None, str]:
-    """The scheme of a card, or None and why it has none."""
-    schemes = [str(scheme) for scheme in sequence(plans.configuration.get("normalization_schemes"))]
-    masks = [bool(mask) for mask in sequence(plans.configuration.get("use_mask_for_norm"))]
-    if not schemes:
-        return None, ""
-    if set(schemes) == {"NoNormalization"}:
-        return {"scheme": "none"}, ""
-    if set(schemes) == {"ZScoreNormalization"}:
-        if len(set(masks)) > 1:
-            return None, "only some of its channels are normalised within the non-zero mask, a card's are all or none"
-        return {"scheme": "zscore", "nonzero": any(masks)}, ""
-    return None, f"a card has no such intensities: {_ct(plans) if 'CTNormalization' in schemes else ', '.join(schemes)}"
+def intensity(plans: Plans) -> tuple[dict[str, Any] | list[dict[str, Any]] | None, str]:
+    """The scheme of a card, or those of its channels where they differ; or None and why it has none.
+
+    Source: nnU-Net's ``preprocessing/normalization/default_normalization_schemes.py``.
+    """
+    names = [str(scheme) for scheme in sequence(plans.configuration.get("normalization_schemes"))]
+    masks = [bool(mask) for mask in sequence(plans.configuration.get("use_mask_for_norm"))] or [False]
+    masks += [masks[-1]] * (len(names) - len(masks))
+    schemes = [_scheme(plans, name, masks[index], index) for index, name in enumerate(names)]
+    unknown = [name for name, scheme in zip(names, schemes, strict=True) if scheme is None]
+    if unknown:
+        lacking = "its plans lack the foreground's percentiles of " if "CTNormalization" in unknown else ""
+        return None, f"a card has no such intensities: {lacking}{', '.join(dict.fromkeys(unknown))}"
+    known = [scheme for scheme in schemes if scheme is not None]
+    return (known[0] if all(scheme == known[0] for scheme in known) else known) if known else None, ""
 
 
 def geometry(plans: Plans) -> tuple[dict[str, Any], str]:
@@ -142,16 +150,26 @@ def _are_names(names: Sequence[str], count: int | None) -> bool:
     return plain and len(set(names)) == len(names) == count
 
 
-def _ct(plans: Plans) -> str:
-    per_channel = mapping(plans.whole.get("foreground_intensity_properties_per_channel"))
-    known = mapping(per_channel.get("0"))
+def _scheme(plans: Plans, name: str, masked: bool, channel: int) -> dict[str, Any] | None:
+    """A card's scheme for one of nnU-Net's; None for one that it does not have, or whose numbers are not there."""
+    if name == "CTNormalization":
+        return _ct(plans, channel)
+    schemes: dict[str, dict[str, Any]] = {
+        "NoNormalization": {"scheme": "none"},
+        "ZScoreNormalization": {"scheme": "zscore", "nonzero": masked},
+        "RescaleTo01Normalization": {"scheme": "percentile", "low_percentile": 0.0, "high_percentile": 100.0},
+        "RGBTo01Normalization": {"scheme": "clip", "low": 0.0, "high": 255.0},
+    }
+    return schemes.get(name)
+
+
+def _ct(plans: Plans, channel: int) -> dict[str, Any] | None:
+    known = mapping(mapping(plans.whole.get("foreground_intensity_properties_per_channel")).get(str(channel)))
     try:
-        low, high, mean, deviation = (
-            float(known[name]) for name in ("percentile_00_5", "percentile_99_5", "mean", "std")
-        )
+        numbers = {name: float(known[theirs]) for name, theirs in _CT_NUMBERS.items()}
+        return dict(msgspec.to_builtins(msgspec.convert({"scheme": "ct", **numbers}, Intensity)))
     except (KeyError, TypeError, ValueError):
-        return "CT is cut to its foreground's percentiles, then minus mean, over deviation"
-    return f"CT is cut to {low:g} .. {high:g} HU, then minus {mean:g}, over {deviation:g}"
+        return None
 
 
 def _inherited(configurations: Mapping[str, Any], name: Any) -> dict[str, Any]:

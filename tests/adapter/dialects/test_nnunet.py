@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 import medtransfer as mt
 from medtransfer.adapter.source import SourceWeights, read_source
 from medtransfer.errors import TransferError
+from medtransfer.volumes.intensity import normalise
 from tests.adapter.dialects.nnunet_oracle import SPECS, checkpoint, filled, first_keys, plans_of
 
 Write = Callable[[Any], Path]
@@ -211,6 +213,9 @@ def test_axes_are_stated_only_where_they_are_known(plans, stated, said, write):
     assert said in weights.home.note
 
 
+CT = {"scheme": "ct", "nonzero": False, "low": -17.0, "high": 201.0, "mean": 99.5, "std": 38.25}
+
+
 def normalised(*schemes: str, masks: tuple[bool, ...] = (False,)) -> dict[str, Any]:
     return {"configuration": {"normalization_schemes": list(schemes), "use_mask_for_norm": list(masks)}}
 
@@ -220,18 +225,38 @@ def normalised(*schemes: str, masks: tuple[bool, ...] = (False,)) -> dict[str, A
     [
         (normalised("ZScoreNormalization"), {"scheme": "zscore", "nonzero": False}, ""),
         (normalised("ZScoreNormalization", masks=(True,)), {"scheme": "zscore", "nonzero": True}, ""),
-        (normalised("ZScoreNormalization", "ZScoreNormalization", masks=(True, False)), None, "only some"),
+        (normalised("ZScoreNormalization", "ZScoreNormalization", masks=(True, False)),
+         [{"scheme": "zscore", "nonzero": True}, {"scheme": "zscore", "nonzero": False}], ""),
         (normalised("NoNormalization"), {"scheme": "none"}, ""),
-        (normalised("CTNormalization"), None, "CT is cut to -17 .. 201 HU, then minus 99.5, over 38.25"),
-        (normalised("RescaleTo01Normalization"), None, "no such intensities: RescaleTo01Normalization"),
+        (normalised("CTNormalization"), CT, ""),
+        (normalised("CTNormalization", "ZScoreNormalization", masks=(False, True)),
+         [CT, {"scheme": "zscore", "nonzero": True}], ""),
+        (normalised("RescaleTo01Normalization"),
+         {"scheme": "percentile", "low_percentile": 0.0, "high_percentile": 100.0}, ""),
+        (normalised("RGBTo01Normalization"), {"scheme": "clip", "low": 0.0, "high": 255.0}, ""),
+        (normalised("OwnNormalization"), None, "no such intensities: OwnNormalization"),
         ({**normalised("CTNormalization"), "foreground_intensity_properties_per_channel": None}, None, "percentiles"),
+        ({**normalised("CTNormalization"), "foreground_intensity_properties_per_channel": {
+            "0": {"mean": 1.0, "std": 0.0, "percentile_00_5": -17.0, "percentile_99_5": 201.0}}}, None, "percentiles"),
     ],
-    ids=["zscore", "within the mask", "mixed", "none", "ct", "rescaled", "ct without numbers"],
-)
+    ids=["zscore", "within the mask", "mixed", "none", "ct", "ct and mr", "rescaled", "colour", "of another",
+         "ct without numbers", "ct that does not vary"],
+)  # fmt: skip
 def test_intensities_are_stated_where_a_card_has_them(plans, scheme, said, write):
     weights = read("plain", write, **plans)
     assert weights.facts.get("intensity") == scheme
     assert said in weights.home.note
+
+
+def test_ct_is_normalised_as_nnunet_does(write):
+    """nnU-Net's own steps: clip, minus mean, over deviation (CTNormalization.run), in float32."""
+    facts = read("plain", write, **normalised("CTNormalization")).facts
+    scan = np.random.default_rng(0).normal(0, 500, (1, 6, 7, 8)).astype(np.float32)
+    expected = scan.copy()
+    np.clip(expected, -17.0, 201.0, out=expected)
+    expected -= 99.5
+    expected /= 38.25
+    np.testing.assert_array_equal(normalise(scan, facts["intensity"])[0], expected)
 
 
 def test_the_facts_make_a_card(write, tmp_path):

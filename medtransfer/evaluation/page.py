@@ -1,0 +1,204 @@
+"""The page of an evaluation: what came out, of whom, and how it was counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..reporting.page import Section, Table, write_page
+from .classified import Classified
+from .paired import ALL, MEAN, Difference
+from .pictures import curve_pictures, difference_picture, strip_pictures, volume_pictures
+from .resampling import FEW
+from .scores import ABSENT, BOTH
+from .segmented import Segmented
+from .wording import class_table, difference_table, lead, mean_table, title
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation, Model
+
+WORST = 15
+
+
+def write_evaluation_page(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Path]:
+    """Write ``evaluation.html`` and its pictures; returns the pictures' paths.
+
+    Raises:
+        OutputExistsError: one of them exists and ``overwrite`` is false.
+        ResourceError: the disk is full.
+    """
+    sections = [*_comparison(evaluation, folder, overwrite), *_scores(evaluation)]
+    if evaluation.task == "segmentation":
+        sections += _segmentation(evaluation, folder, overwrite)
+    else:
+        sections += _classification(evaluation, folder, overwrite)
+    sections += [*_missing(evaluation), Section("How it was counted", _method(evaluation))]
+    write_page(folder / "evaluation.html", _title(evaluation), sections, lead=lead(evaluation), overwrite=overwrite)
+    return [Path(picture.path) for section in sections for picture in section.pictures]
+
+
+def _title(evaluation: Evaluation) -> str:
+    return " against ".join(model.name for model in evaluation.models) + f": evaluation of a {evaluation.task}"
+
+
+def _comparison(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Section]:
+    if not evaluation.differences:
+        return []
+    first, second = (model.name for model in evaluation.models)
+    means = [one for one in evaluation.differences if one.of in (MEAN, ALL)]
+    by_class = [one for one in evaluation.differences if one.of not in (MEAN, ALL) and one.score == "dice"]
+    caption = f"First: {first}. Second: {second}. Wins are cases where the first is better."
+    tables = [_unbroken(means, caption)]
+    if by_class:
+        tables.append(_unbroken(by_class, "By class. The other scores are in evaluation.json."))
+    picture = difference_picture(evaluation, folder, overwrite)
+    return [Section("Which is better?", _COMPARED[evaluation.task], tables, [picture] if picture else [])]
+
+
+def _unbroken(differences: Sequence[Difference], caption: str) -> Table:
+    """Figures and verdicts without line breaks."""
+    header, rows = difference_table(differences)
+    return Table(header, [[*row[:2], *map(_unbroken_cell, row[2:])] for row in rows], caption)
+
+
+def _unbroken_cell(cell: object) -> object:
+    return cell.replace(" ", "\u00a0").replace("-", "\u2011") if isinstance(cell, str) else cell
+
+
+_COMPARED = {
+    "segmentation": """
+Intervals are of the difference of the means; both models have the same redraws of patients. P is of Wilcoxon's
+signed-rank test over the patients, corrected by Holm over the classes of a score. One is called better if the interval
+leaves out zero and p is below 0.05. A structure that one model rightly leaves out and the other invents is a win.
+Distances are compared over the cases where both models have one.
+""",
+    "classification": """
+Intervals are of the difference; both models have the same redraws of patients. P is of McNemar's exact test of right
+and wrong cases. One is called better if the interval leaves out zero, and p, where there is one, is below 0.05.
+""",
+}
+
+
+def _scores(evaluation: Evaluation) -> list[Section]:
+    sections = []
+    for model in evaluation.models:
+        mean, by_class = (
+            Table(*mean_table(model.drawn), "Means over the classes."),
+            Table(*class_table(model.drawn), sortable=True),
+        )
+        sections.append(Section(f"Scores of {model.name}", _OUTCOMES[evaluation.task], [mean, by_class]))
+    return sections
+
+
+_OUTCOMES = {
+    "segmentation": """
+Means over the cases where a score is defined. Missed: in the reference, nothing predicted. Invented: predicted, not in
+the reference. Both have Dice and NSD 0. A structure in neither counts nowhere.
+""",
+    "classification": "Each class against the rest. What is not defined, since no case is of the class, is left out.",
+}
+
+
+def _segmentation(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Section]:
+    return [
+        Section("All cases", "", (), strip_pictures(evaluation, folder, overwrite)),
+        Section("Volumes", "", (), volume_pictures(evaluation, folder, overwrite)),
+        Section("Lesions", _LESIONS, [_lesion_table(model) for model in evaluation.models]),
+        Section("Where to look first", "", [_worst(model) for model in evaluation.models]),
+    ]
+
+
+_LESIONS = """
+A lesion is a connected part of a structure; voxels that share a corner are connected. Counts are over all cases.
+"""
+
+
+def _lesion_table(model: Model) -> Table:
+    facts = model.drawn.results.facts()
+    rows = [[name, *one["lesions"].values()] for name, one in facts.items()]
+    return Table(["class", "in the reference", "detected", "predicted", "right"], rows, model.name)
+
+
+def _worst(model: Model) -> Table:
+    """The structures with the lowest Dice, in a case that has them in a mask at least."""
+    rows = [row for row in model.drawn.results.rows() if row["outcome"] != ABSENT]
+    ordered = sorted(rows, key=lambda row: (row["dice"], -row["reference_ml"]))[:WORST]
+    columns = ("dice", "nsd", "hd95", "reference_ml", "volume_ml")
+    cells = [
+        [
+            row["case"],
+            row["class"],
+            "" if row["outcome"] == BOTH else row["outcome"],
+            *map(_number, map(row.get, columns)),
+        ]
+        for row in ordered
+    ]
+    header = ["case", "class", "", title("dice"), title("nsd"), title("hd95"), "true ml", "predicted ml"]
+    return Table(header, cells, f"{model.name}: the lowest Dice.", sortable=True)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _classification(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Section]:
+    tables = []
+    for model in evaluation.models:
+        names = list(model.drawn.results.names.values())
+        rows = [[name, *one["predicted_as"].values()] for name, one in model.drawn.results.facts().items()]
+        tables.append(Table(["true class", *names], rows, f"{model.name}: cases by true (row) and predicted class."))
+    curves = Section("Curves", "", (), curve_pictures(evaluation, folder, overwrite))
+    return [curves, Section("What was taken for what", "", tables)]
+
+
+def _missing(evaluation: Evaluation) -> list[Section]:
+    tables = []
+    for model in evaluation.models:
+        rows = [
+            *([one["case"], "refused", one["error"]] for one in model.failed),
+            *([case, "no prediction", "scored as an empty mask"] for case in model.missing),
+            *([case, "no prediction", "left out"] for case in model.left_out),
+            *([case, "no reference", "left out"] for case in model.extra),
+            *(["", "warning", text] for text in model.warnings),
+        ]
+        if rows:
+            tables.append(Table(["case", "what", ""], rows, model.name))
+    return [Section("Missing, refused, warned of", "", tables)] if tables else []
+
+
+def _method(evaluation: Evaluation) -> str:
+    drawn = evaluation.models[0].drawn
+    cases, patients = len(drawn.results.cases), drawn.num_patients
+    few = f" With fewer than {FEW} patients they are somewhat too narrow." if patients < FEW else ""
+    parts = [
+        f"{cases} cases of {patients} patients; references: {evaluation.references}. Intervals hold 95 % of "
+        f"{drawn.number} redraws of the patients (percentile bootstrap, seed {drawn.seed}).{few} They say where a mean "
+        "would lie with other patients of this kind, and nothing about other hospitals or scanners.",
+        _rules(evaluation),
+    ]
+    return "\n\n".join(parts)
+
+
+def _rules(evaluation: Evaluation) -> str:
+    results = evaluation.models[0].drawn.results
+    if isinstance(results, Classified):
+        return (
+            f"AUROC, AUPRC and F1 are means over the classes. ECE has {results.bins} bins of the highest probability."
+        )
+    assert isinstance(results, Segmented)
+    settings = evaluation.settings
+    special = "".join(f", {name} {mm:g} mm" for name, mm in settings["tolerances"].items())
+    detected = (
+        f"an intersection over union of {settings['lesion_iou']:g}" if settings["lesion_iou"] else "a common voxel"
+    )
+    distances = (
+        "are the diagonal of the image and in the means"
+        if settings["penalty"] == "diagonal"
+        else "are infinite and not in the means: read them beside the number of missed structures"
+    )
+    return (
+        f"NSD has a tolerance of {settings['tolerance']:g} mm{special}. A lesion is detected by {detected}. Distances "
+        f"run between voxels of the surfaces, in mm. Those of a missed or invented structure {distances}."
+    )

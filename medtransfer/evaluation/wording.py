@@ -1,0 +1,155 @@
+"""What was found, in words and in a table for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..reporting.tables import text_table
+from .paired import ALL, FIRST, MEAN, OPEN, SECOND, TOO_FEW, Difference
+from .resampling import FEW
+from .scores import TITLES
+from .segmented import Segmented
+from .summary import Drawn, defined_scores, interval_text
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation, Model
+
+SHOWN_SCORES = ("dice", "nsd", "hd95", "assd", "volume_error_ml", "lesion_f1")
+CLASS_TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "ece": "ECE", "brier": "Brier"}
+_SHOWN = 8
+
+
+def summary_text(evaluation: Evaluation) -> str:
+    """A table a model, what is missing, and the comparison."""
+    parts = [part for model in evaluation.models for part in (_heading(evaluation, model), *_tables(model.drawn))]
+    if evaluation.differences:
+        shown = [one for one in evaluation.differences if one.of in (MEAN, ALL) or one.score == "dice"]
+        parts += ["", comparison_words(evaluation), text_table(*difference_table(shown))]
+    return "\n".join(parts)
+
+
+def title(score: str) -> str:
+    """A score for readers.
+
+    >>> title("hd95"), title("auroc"), title("balanced_accuracy")
+    ('HD95 (mm)', 'AUROC', 'balanced accuracy')
+    """
+    return TITLES.get(score) or CLASS_TITLES.get(score) or score.replace("_", " ")
+
+
+def class_table(drawn: Drawn) -> tuple[list[str], list[list[object]]]:
+    """A row a class with its scores, and how often it was missed and invented."""
+    results = drawn.results
+    segmented = isinstance(results, Segmented)
+    scores = defined_scores(drawn, SHOWN_SCORES if segmented else results.class_scores)
+    facts = results.facts()
+    counts = ("both", "missed", "invented") if segmented else ("cases", "predicted")
+    rows: list[list[object]] = []
+    for name in results.names.values():
+        numbers = facts[name]["outcomes"] if segmented else facts[name]
+        rows.append([name, *(_cell(drawn, name, score) for score in scores), *(numbers[key] for key in counts)])
+    return ["class", *map(title, scores), *counts], rows
+
+
+def mean_table(drawn: Drawn) -> tuple[list[str], list[list[object]]]:
+    """A row a score: its mean over the classes with its interval, and the number of cases."""
+    scores = SHOWN_SCORES if isinstance(drawn.results, Segmented) else drawn.results.overall_scores
+    means = {score: drawn.mean(score) for score in scores}
+    rows: list[list[object]] = [
+        [title(score), interval_text(found), found.n] for score, found in means.items() if not math.isnan(found.value)
+    ]
+    return ["score", "mean (95 % interval)", "cases"], rows
+
+
+def difference_table(differences: Sequence[Difference]) -> tuple[list[str], list[list[object]]]:
+    """A row a difference that is defined."""
+    header = ["of", "score", "first", "second", "difference", "95 % interval", "wins-ties-losses", "p", "verdict"]
+    rows: list[list[object]] = [
+        [
+            *(one.of, title(one.score), one.first, one.second, f"{one.value:+.3f}"),
+            f"{one.low:+.3f} to {one.high:+.3f}",
+            f"{one.wins}-{one.ties}-{one.losses}",
+            None if one.p is None else f"{one.p:.2g}",
+            one.verdict,
+        ]
+        for one in differences
+        if not math.isnan(one.value)
+    ]
+    return header, rows
+
+
+def comparison_words(evaluation: Evaluation) -> str:
+    """Which model is better, and whether that can be told, in a sentence or two."""
+    first, second = (model.name for model in evaluation.models)
+    main = evaluation.differences[0] if evaluation.task == "segmentation" else _main(evaluation.differences)
+    figure = f"{title(main.score)} {main.first:.3f} against {main.second:.3f}"
+    ends = f"difference {main.value:+.3f}, 95 % interval {main.low:+.3f} to {main.high:+.3f}"
+    told = {
+        FIRST: f"{first} is better than {second}: {figure} ({ends}).",
+        SECOND: f"{second} is better than {first}: {figure} ({ends}).",
+        OPEN: f"Which of {first} and {second} is better cannot be told: {figure} ({ends}).",
+        TOO_FEW: f"Too few cases differ to tell which of {first} and {second} is better: {figure} ({ends}).",
+    }[main.verdict]
+    return f"{told}{_single_classes(evaluation.differences, first, second)}"
+
+
+def _main(differences: Sequence[Difference]) -> Difference:
+    by_score = {one.score: one for one in differences}
+    return by_score["accuracy"] if math.isnan(by_score["auroc"].value) else by_score["auroc"]
+
+
+def _single_classes(differences: Sequence[Difference], first: str, second: str) -> str:
+    single = [one for one in differences if one.of != MEAN and one.score == "dice"]
+    better = {
+        name: [one.of for one in single if one.verdict == verdict]
+        for verdict, name in ((FIRST, first), (SECOND, second))
+    }
+    told = [f"{name} is better for {_some(classes)}" for name, classes in better.items() if classes]
+    return f" By Dice, {' and '.join(told)}, corrected for {len(single)} classes." if told and len(single) > 1 else ""
+
+
+def lead(evaluation: Evaluation) -> str:
+    """The sentence or two under the title."""
+    if evaluation.differences:
+        return comparison_words(evaluation)
+    model = evaluation.models[0]
+    drawn = model.drawn
+    scores = ("dice", "nsd") if evaluation.task == "segmentation" else ("auroc", "accuracy")
+    figures = [f"{title(score)} {interval_text(drawn.mean(score))}" for score in scores]
+    return f"{' and '.join(figures)} over {_cases(drawn)}.{_caveats(model)}"
+
+
+def _heading(evaluation: Evaluation, model: Model) -> str:
+    return f"{model.name}: {_cases(model.drawn)}, {len(model.drawn.results.names)} classes.{_caveats(model)}"
+
+
+def _cases(drawn: Drawn) -> str:
+    cases, patients = len(drawn.results.cases), drawn.num_patients
+    of_patients = f" of {patients} patient{'s' * (patients != 1)}" if patients != cases else ""
+    few = ", too few for a reliable interval" if patients < FEW else ""
+    return f"{cases} case{'s' * (cases != 1)}{of_patients}{few}"
+
+
+def _caveats(model: Model) -> str:
+    told = [
+        (model.missing, "without a prediction, scored as empty"),
+        (model.left_out, "without a prediction, left out"),
+        (tuple(one["case"] for one in model.failed), "refused"),
+        (model.extra, "predictions without a reference, left out"),
+    ]
+    return "".join(f" {len(names)} {what}: {_some(names)}." for names, what in told if names)
+
+
+def _tables(drawn: Drawn) -> list[str]:
+    return [text_table(*mean_table(drawn)), "", text_table(*class_table(drawn))]
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"
+
+
+def _cell(drawn: Drawn, name: str, score: str) -> float | None:
+    value = drawn.of_class(name, score).value
+    return None if math.isnan(value) else value

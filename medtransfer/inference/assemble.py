@@ -1,0 +1,96 @@
+"""From the slabs of one or several networks to labels on the scan's own grid, a few rows at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..volumes.regrid import Regrid
+from ..volumes.restore import restore_rows
+from ..volumes.scratch import fits_memory, scratch_array
+from .windows import Shape, to_front
+
+CHUNK_BYTES = 64 << 20  # of logits that are on the scan's grid at once, for each network
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one network gives: slabs along ``axis`` of its working grid, and the way back from there."""
+
+    slabs: Iterable[Tensor]
+    regrid: Regrid
+    axis: int
+
+    def rows(self, count: int) -> Iterator[Tensor]:
+        """Logits (K, d, ., .) on the scan's oriented grid, ``count`` rows along the axis at a time."""
+        inner, outer = self.regrid.target.shape, self.regrid.oriented.shape
+        return restore_rows(self.slabs, to_front(inner, self.axis), to_front(outer, self.axis), count)
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """Labels (I, J, K), and logits (K, I, J, K) where they were kept: views in the order of the scan's own axes."""
+
+    labels: npt.NDArray[Any]
+    logits: npt.NDArray[np.floating] | None
+
+
+def slab_axis(regrid: Regrid) -> int:
+    """The axis of the working grid along which slabs are smallest: the scan's longest."""
+    return int(np.argmax(regrid.oriented.shape))
+
+
+def assemble(streams: Sequence[Stream], classes: int, keep: bool | None = None) -> Assembled:
+    """The class with the largest logit at every voxel of the scan.
+
+    Several networks count by the mean of their probabilities, whose logarithm then stands for the logits.
+
+    Args:
+        streams: One a network, all with the same orientation and axis.
+        classes: K.
+        keep: Keep the logits too: in memory as float32 if they fit, else as float16 in a temporary file. None: only if
+            they fit the memory.
+    """
+    regrid, axis = streams[0].regrid, streams[0].axis
+    outer = to_front(regrid.oriented.shape, axis)
+    labels = np.empty(outer, np.uint8 if classes <= 256 else np.uint16 if classes <= 65_536 else np.int32)
+    logits = _room_for_logits((classes, *outer), keep)
+    count = max(1, CHUNK_BYTES // (4 * classes * outer[1] * outer[2]))
+    start = 0
+    for parts in zip(*(stream.rows(count) for stream in streams), strict=True):
+        scores = parts[0] if len(parts) == 1 else mean_logits(parts)
+        rows = slice(start, start + scores.shape[1])
+        labels[rows] = scores.argmax(0).numpy()
+        if logits is not None:
+            logits[:, rows] = scores.numpy()
+        start = rows.stop
+    return Assembled(_scan_order(labels, regrid, axis), None if logits is None else _scan_order(logits, regrid, axis))
+
+
+def mean_logits(parts: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean of the probabilities of several logits (K, ...).
+
+    >>> mean_logits([torch.tensor([0.0, 0.0]), torch.tensor([9.0, 9.0])]).exp()
+    tensor([0.5000, 0.5000])
+    """
+    logs = torch.stack([part.log_softmax(0) for part in parts])
+    return torch.logsumexp(logs, 0) - math.log(len(parts))
+
+
+def _room_for_logits(shape: Shape | tuple[int, ...], keep: bool | None) -> npt.NDArray[Any] | None:
+    in_memory = fits_memory(4 * math.prod(shape))
+    if keep is False or (keep is None and not in_memory):
+        return None
+    return scratch_array(shape, np.float32 if in_memory else np.float16)
+
+
+def _scan_order(array: npt.NDArray[Any], regrid: Regrid, axis: int) -> npt.NDArray[Any]:
+    lead = array.ndim - 3
+    return regrid.unorient(np.moveaxis(array, lead, lead + axis))

@@ -1,0 +1,76 @@
+"""The box around what a scan shows, so that empty surroundings cost no passes of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Box = tuple[slice, slice, slice]
+MARGIN = 8  # voxels around what is seen, so that the network sees where it ends
+CERTAIN = 10.0  # the logit of background outside, against minus as much for each other class
+
+
+def whole_box(array: npt.NDArray[np.float32]) -> Box:
+    """The box of all voxels of (C, D, H, W)."""
+    depth, height, width = array.shape[1:]
+    return slice(0, depth), slice(0, height), slice(0, width)
+
+
+def foreground_box(array: npt.NDArray[np.float32], margin: int = MARGIN) -> Box | None:
+    """The box (D, H, W) of the voxels of (C, D, H, W) that differ from the surroundings in any channel.
+
+    The surroundings are the value that a channel's outer faces hold most often (0 in a stripped brain, -1024 in a CT).
+    None for a scan of nothing but surroundings.
+
+    >>> image = np.zeros((1, 30, 30, 30), np.float32)
+    >>> image[0, 10:12, 20, 5] = 1
+    >>> foreground_box(image, margin=2)
+    (slice(8, 14, None), slice(18, 23, None), slice(3, 8, None))
+    """
+    seen: npt.NDArray[np.bool_] = np.zeros(array.shape[1:], dtype=bool)
+    for channel in array:
+        seen |= channel != _surroundings(channel)
+    lines = [np.flatnonzero(seen.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    if not len(lines[0]):
+        return None
+    spans = [_span(line, size, margin) for line, size in zip(lines, seen.shape, strict=True)]
+    return spans[0], spans[1], spans[2]
+
+
+def _span(line: npt.NDArray[np.intp], size: int, margin: int) -> slice:
+    return slice(max(0, int(line[0]) - margin), min(size, int(line[-1]) + 1 + margin))
+
+
+def with_surroundings(slabs: Iterable[Tensor], box: Box, shape: tuple[int, int, int]) -> Iterator[Tensor]:
+    """Slabs (K, d, h, w) of a box, as slabs of the whole volume of ``shape``; outside the box is the first class."""
+    classes, row = 0, box[0].start
+    for slab in slabs:
+        if not classes:
+            classes = len(slab)
+            yield from _blank_rows(classes, row, shape)
+        full = _blank(classes, slab.shape[1], shape)
+        full[:, :, box[1], box[2]] = slab
+        row += slab.shape[1]
+        yield full
+    yield from _blank_rows(classes, shape[0] - row, shape)
+
+
+def _blank_rows(classes: int, count: int, shape: tuple[int, int, int]) -> Iterator[Tensor]:
+    for _ in range(count):  # one at a time: they may be many, and all classes of them much memory
+        yield _blank(classes, 1, shape)
+
+
+def _blank(classes: int, rows: int, shape: tuple[int, int, int]) -> Tensor:
+    blank = torch.full((classes, rows, *shape[1:]), -CERTAIN)
+    blank[0] = CERTAIN
+    return blank
+
+
+def _surroundings(channel: npt.NDArray[np.float32]) -> np.float32:
+    faces = [channel.take(end, axis).ravel() for axis in range(3) for end in (0, -1)]
+    values, counts = np.unique(np.concatenate(faces), return_counts=True)
+    return np.float32(values[counts.argmax()])

@@ -1,0 +1,1 @@
+"""Scores as pure functions of arrays: overlap, surfaces, lesions, probabilities; and the rules for empty masks."""
