@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint slow
+.PHONY: demo test lint slow battery
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,itk,dicom,view,test]'
@@ -16,8 +16,14 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# one thread a process: two processes with two threads each would wait for each other
+test: export OMP_NUM_THREADS = 1
 test: lint
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
 
 slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+# every row of the battery of bad input and faults, as a table: docs/robustness.md
+battery: .venv/ready
+	$(BIN)/python -m tests.battery --numprocesses=2 --dist=loadfile

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from ..data.cases import SHOWN, Layout
-from .checkup import CaseFacts, Problem
+from ..data.cases import Layout
+from ..reporting.words import listed
+from .facts import CaseFacts, Problem
 
 Cases = Sequence[CaseFacts]
 LEAST_CASES = 2
@@ -98,15 +99,15 @@ def _classes(layout: Layout, cases: Cases) -> Iterator[Problem]:
     having = {name: [facts for facts in cases if class_voxels(facts, name)] for name in names}
     absent = [name for name in names if not having[name]]
     if absent:
-        text = f"no label holds {len(absent)} of {len(names)} classes: {_some(absent)}"
+        text = f"no label holds {len(absent)} of {len(names)} classes: {listed(absent)}"
         yield Problem("error", "class-absent", text)
     unseen = {name: _unseen(layout, cases, having[name]) for name in names}
     for name in (name for name in names if unseen[name]):
-        listed = _some([facts.case for facts in having[name]])
+        listed = listed([facts.case for facts in having[name]])
         yield Problem("warning", "class-unseen", f"{unseen[name]}the class {name} is in validation only: {listed}")
     seen = {name: having[name] for name in names if not unseen[name]}
     for case, alone in _only_cases(seen).items() if len(cases) > 1 else ():
-        yield Problem("warning", "class-rare", f"is the only case of {_some(alone)}", case)
+        yield Problem("warning", "class-rare", f"is the only case of {listed(alone)}", case)
 
 
 def _only_cases(having: Mapping[str, Cases]) -> dict[str, list[str]]:
@@ -149,11 +150,7 @@ def _by_side(group: Cases, parts: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _listed_sides(sides: Mapping[str, Sequence[str]]) -> str:
-    return " and ".join(f"{side} ({_some(names)})" for side, names in sides.items())
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return " and ".join(f"{side} ({listed(names)})" for side, names in sides.items())
 
 
 def _groups(pairs: Iterable[tuple[str | None, CaseFacts]]) -> dict[str, list[CaseFacts]]:

@@ -16,7 +16,7 @@ from ..errors import MedTransferError, describe_error
 from ..volumes import validate
 from ..volumes.grid import Grid
 from ..volumes.read import Labels, Volume, read_labels, read_volume
-from .checkup import CaseFacts, ClassSize, Problem, Severity
+from .facts import CaseFacts, ClassSize, Problem, Severity
 from .measure import Intensities, intensities, label_counts, voxel_hash
 
 Examined = tuple[CaseFacts, list[Problem]]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..data.cases import SHOWN, Layout
 from .across import class_names
-from .checkup import CaseFacts, Problem
+from .facts import CaseFacts, Problem
 
 SPACING_FACTOR = 5.0  # times the median along one axis
 SIZE_FACTOR = 10.0  # times the median number of voxels

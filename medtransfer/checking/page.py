@@ -9,13 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..reporting.page import Picture, Section, Table, write_page
+from ..reporting.words import counted, listed
 from . import outliers
 from .across import class_names, class_voxels
-from .checkup import CaseFacts, Checkup, Problem
+from .checkup import Checkup
+from .facts import CaseFacts, Problem
 from .measure import PERCENTILE_VOXELS
 from .pictures import spread_pictures
 from .rules import RULES
-from .summary import counted, named, ranges, said, verdict
+from .summary import ranges, said, verdict
 from .thumbnails import Shown, thumbnails_png
 
 MOST_LINES, MOST_CASES, THUMBNAILS = 20, 1000, 24
@@ -48,11 +50,11 @@ def write_report(checkup: Checkup, path: Path, workers: int = 1) -> Path:
 
 
 def _lead(checkup: Checkup) -> str:
-    found = verdict(checkup).capitalize()
+    found = verdict(checkup.problems).capitalize()
     if not checkup.task:
         return f"{found}. No dataset could be read."
-    channels = f"channel{'s' * (len(checkup.channels) > 1)} {named(checkup.channels)}"
-    seen = "".join(f" {line}." for line in ranges(checkup))
+    channels = f"channel{'s' * (len(checkup.channels) > 1)} {listed(checkup.channels, 12)}"
+    seen = "".join(f" {line}." for line in ranges(checkup.cases))
     return f"{found}. {counted(len(checkup.cases), 'case')} for {checkup.task}, {channels}.{seen}"
 
 

@@ -13,7 +13,8 @@ from matplotlib.ticker import StrMethodFormatter
 
 from ..files import atomic_file
 from ..reporting.page import Picture
-from .checkup import CaseFacts, Checkup
+from .checkup import Checkup
+from .facts import CaseFacts
 from .outliers import BODY_AXES, upright
 
 _USUAL, _FAR = "#0072b2", "#d55e00"

@@ -14,8 +14,9 @@ from ..data.layouts import Found, find_layout
 from ..errors import UsageError
 from ..files import refuse_existing, refuse_unusable_folder, write_json
 from .across import class_names, dataset_problems
-from .checkup import Checkup, Problem, in_order
+from .checkup import Checkup
 from .exam import Examined, examine
+from .facts import Problem, in_order
 from .outliers import dataset_notes, unlike_the_others
 from .page import write_report
 

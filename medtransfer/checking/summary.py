@@ -1,82 +1,33 @@
-"""A checkup as text for people: what was found, errors first, equal words said once."""
+"""What was found in words: errors first, equal words said once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
+from ..reporting.words import counted, listed
+from .facts import CaseFacts, Problem
 from .rules import RULES
-
-if TYPE_CHECKING:
-    from .checkup import Checkup, Problem
 
 SHOWN = 8  # problems of one rule that are written out
 _NAMES = 4  # cases that are named where many have the same problem
 
 
-def summary_text(checkup: Checkup) -> str:
-    """The whole summary, one problem a line.
-
-    >>> from pathlib import Path
-    >>> from .checkup import Checkup, Problem
-    >>> problems = tuple(Problem("warning", "label-empty", "the label is empty", name) for name in "ab")
-    >>> print(Checkup(Path("liver"), "segmentation", ("CT",), ("background", "liver"), (), problems))
-    liver: segmentation, 0 cases, channel CT, classes background, liver
-    <BLANKLINE>
-    warning: Labels without any class (label-empty)
-      a, b: the label is empty
-      -> Fine where nothing is to be found; else the label is missing.
-    <BLANKLINE>
-    0 errors, 2 warnings
-    """
-    parts = [_head(checkup), *_groups(checkup)]
-    if checkup.notes:
-        parts.append("\n".join(f"note: {note}" for note in checkup.notes))
-    parts.append(verdict(checkup))
-    return "\n\n".join(parts)
-
-
-def verdict(checkup: Checkup) -> str:
+def verdict(problems: Sequence[Problem]) -> str:
     """The count of errors and warnings.
 
-    >>> from pathlib import Path
-    >>> from .checkup import Checkup
-    >>> verdict(Checkup(Path("liver")))
-    'no problem was found'
+    >>> verdict([]), verdict([Problem("error", "few", "1 case")])
+    ('no problem was found', '1 error, 0 warnings')
     """
-    if not checkup.problems:
+    if not problems:
         return "no problem was found"
-    return f"{counted(len(checkup.errors), 'error')}, {counted(len(checkup.warnings), 'warning')}"
+    errors = sum(problem.severity == "error" for problem in problems)
+    return f"{counted(errors, 'error')}, {counted(len(problems) - errors, 'warning')}"
 
 
-def counted(number: int, word: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "case"), counted(2, "case")
-    ('1 case', '2 cases')
-    """
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _head(checkup: Checkup) -> str:
-    if not checkup.task:
-        return f"{checkup.data}: no dataset could be read"
-    channels = f"channel{'s' * (len(checkup.channels) > 1)} {', '.join(checkup.channels)}"
-    head = f"{checkup.data}: {checkup.task}, {counted(len(checkup.cases), 'case')}, {channels}"
-    if checkup.task != "restoration":
-        head += f", classes {named(checkup.classes)}"
-    return "\n".join([head, *ranges(checkup)])
-
-
-def named(names: Sequence[str], most: int = 12) -> str:
-    """Names, of many the first."""
-    return ", ".join(names[:most]) + (f" ... ({len(names)} in all)" if len(names) > most else "")
-
-
-def ranges(checkup: Checkup) -> list[str]:
+def ranges(cases: Sequence[CaseFacts]) -> list[str]:
     """Shapes, spacings and orientations of the cases that could be read, a line."""
-    grids = [facts.grid for facts in checkup.cases if facts.grid is not None]
+    grids = [facts.grid for facts in cases if facts.grid is not None]
     if not grids:
         return []
     shape = _each_axis([grid.shape for grid in grids], "d")
@@ -94,10 +45,10 @@ def _each_axis(sizes: Sequence[Sequence[float]], form: str) -> str:
     return " x ".join(low if low == high else f"{low}-{high}" for low, high in ends)
 
 
-def _groups(checkup: Checkup) -> list[str]:
+def paragraphs(problems: Sequence[Problem]) -> list[str]:
     """A paragraph for each kind of error, then of warning."""
     parts = []
-    for (severity, word), group in groupby(checkup.problems, key=lambda problem: (problem.severity, problem.rule)):
+    for (severity, word), group in groupby(problems, key=lambda problem: (problem.severity, problem.rule)):
         lines = [f"{subject}: {text}" if subject else text for subject, text in said(list(group))]
         rest = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         head = f"{severity}: {RULES[word].title} ({word})"
@@ -115,11 +66,7 @@ def said(problems: Sequence[Problem]) -> list[tuple[str, str]]:
 
 
 def _subjects(names: Sequence[str]) -> str:
-    known = [name for name in dict.fromkeys(names) if name]
-    if not known:
-        return ""
-    more = f" and {len(known) - _NAMES} more" if len(known) > _NAMES else ""
-    return f"{', '.join(known[:_NAMES])}{more}"
+    return listed([name for name in dict.fromkeys(names) if name], _NAMES)
 
 
 def _where(problem: Problem) -> str:

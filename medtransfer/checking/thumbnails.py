@@ -21,7 +21,7 @@ from ..reporting.planes import PLANES, Plane, structure_centre
 from ..reporting.window import display_window
 from ..volumes.grid import Grid
 from ..volumes.read import Labels, Volume, read_labels, read_volume
-from .checkup import CaseFacts
+from .facts import CaseFacts
 
 Pixels = npt.NDArray[np.uint8]
 COLUMNS = 3

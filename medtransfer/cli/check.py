@@ -40,7 +40,7 @@ def run(options: Namespace, results: Results) -> int:
     results.write_either(checkup.to_dict(), text, options.json)
     if checkup.ok and not (options.strict and checkup.problems):
         return 0
-    write_error(f"{options.data}: {verdict(checkup)}")
+    write_error(f"{options.data}: {verdict(checkup.problems)}")
     return REFUSED
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..reporting.page import Section, Table, write_page
+from ..reporting.words import counted
 from .features import DEAD_RANGE, MAX_SAMPLES
 from .gathered import Gathered, gather
 from .measures import MEASURES
@@ -14,7 +15,7 @@ from .record import stage_means, write_summary, write_table
 from .resampling import DRAWS
 from .results import RunResult
 from .statistics import LEAST_SEEDS, Analysis, analyse
-from .wording import answer, cases_listed, counted, interval_words, score_words, worth_words
+from .wording import answer, cases_listed, interval_words, score_words, worth_words
 
 FEW_TEST_CASES = 20
 

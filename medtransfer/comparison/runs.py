@@ -13,6 +13,7 @@ from mmengine.config import Config
 from ..data.cases import Case
 from ..data.dataset import CaseDataset
 from ..errors import ConfigError
+from ..reporting.words import counted
 from ..training import registry
 from ..training.loaders import in_config_words
 from ..training.run import spread
@@ -52,8 +53,7 @@ class Run:
         return f"{self.arm.file_name}_{len(self.training_cases):03d}_s{self.seed}"
 
     def __str__(self) -> str:
-        number = len(self.training_cases)
-        return f"{self.arm.name}, {number} case{'s' * (number > 1)}, seed {self.seed}"
+        return f"{self.arm.name}, {counted(len(self.training_cases), 'case')}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

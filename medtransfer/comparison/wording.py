@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from ..reporting.words import counted
 from .gathered import SCRATCH, Gathered
 from .statistics import HELPS, HURTS, LEAST_SEEDS, TOO_FEW_SEEDS, Analysis, Difference, Score, Worth
 
@@ -147,15 +148,6 @@ def _worth_clause(analysis: Analysis, difference: Difference) -> str:
     if worth.value < worth.sizes[0]:
         return f", less than scratch reached with {worth.sizes[0]}{range_text}"
     return f"; scratch needs about {cases_words(worth.value, worth.sizes)} for that score ({low} to {high})"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "seed"), counted(3, "seed")
-    ('1 seed', '3 seeds')
-    """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def cases_counted(number: int) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..errors import DatasetError, UsageError
 from .classified import Classified
-from .evaluation import Evaluation, Model, common_cases
+from .evaluation import Evaluation
+from .findings import Model
 from .masks import Place, find_masks
 from .paired import compare
 from .pairs import Chosen, Missing, Scored, Scorer, find_all, refuse_unknown, restricted, segmented

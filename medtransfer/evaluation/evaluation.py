@@ -1,19 +1,19 @@
-"""What an evaluation found: the rows, the means, what is missing, and the files it becomes."""
+"""What an evaluation found, for its user: the rows, the means, a summary, and the files it becomes."""
 
 from __future__ import annotations
 
 import csv
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DatasetError
 from ..files import atomic_file, refuse_existing, refuse_unusable_folder, write_json
 from ..version import __version__
-from .paired import Difference
-from .summary import Drawn
+from .findings import Findings, Model
+from .page import write_evaluation_page
+from .wording import summary_text
 
 # a spreadsheet runs a cell that begins with one of these
 _RUNS = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -21,52 +21,13 @@ FILES = ("evaluation.csv", "evaluation.json", "evaluation.html")
 
 
 @dataclass(frozen=True)
-class Model:
-    """One model's predictions against the references.
-
-    Args:
-        name: What it is called.
-        drawn: Its results.
-        missing: References without a prediction; they were scored as if empty.
-        failed: Cases that were refused, with ``case``, ``error`` and ``exit_code``.
-        extra: Predictions without a reference.
-        warnings: What should be known.
-        left_out: References without a prediction that were not scored, as was asked for.
-    """
-
-    name: str
-    drawn: Drawn
-    missing: tuple[str, ...] = ()
-    failed: tuple[dict[str, Any], ...] = ()
-    extra: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of one model, or of two on the same cases.
-
-    Args:
-        models: One or two.
-        references: Where the references came from.
-        settings: What was set.
-        differences: The first model less the second; empty for one model.
+class Evaluation(Findings):
+    """Scores of one model, or of two on the same cases; ``str()`` of it is a summary for people.
 
     Attributes:
         table: One dict a case and class (classification: a case); with two models, ``model`` tells which.
         summary: Means with intervals by class, and over the classes, of each model by name.
     """
-
-    models: tuple[Model, ...]
-    references: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    differences: tuple[Difference, ...] = ()
-
-    @property
-    def task(self) -> str:
-        """``segmentation`` or ``classification``."""
-        return self.models[0].drawn.results.task
 
     @property
     def failed(self) -> list[str]:
@@ -103,8 +64,6 @@ class Evaluation:
             UsageError: ``folder`` is a file or cannot be written.
             ResourceError: the disk is full.
         """
-        from .page import write_evaluation_page  # matplotlib
-
         home = refuse_outputs(folder, overwrite)
         home.mkdir(parents=True, exist_ok=True)
         pictures = write_evaluation_page(self, home, overwrite)
@@ -113,8 +72,6 @@ class Evaluation:
         return [*(home / name for name in FILES), *pictures]
 
     def __str__(self) -> str:
-        from .wording import summary_text
-
         return summary_text(self)
 
 
@@ -130,19 +87,6 @@ def refuse_outputs(folder: str | os.PathLike[str], overwrite: bool) -> Path:
     for name in FILES:
         refuse_existing(home / name, overwrite)
     return home
-
-
-def common_cases(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    """Cases that both have.
-
-    Raises:
-        DatasetError: there is none.
-    """
-    others = set(second)
-    both = [case for case in first if case in others]
-    if not both:
-        raise DatasetError("the two models have no case in common", hint="Compare predictions of the same scans")
-    return both
 
 
 def _model(model: Model) -> dict[str, Any]:

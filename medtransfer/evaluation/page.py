@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..reporting.page import Section, Table, write_page
 from .classified import Classified
+from .findings import Findings, Model
 from .paired import ALL, MEAN, Difference
 from .pictures import curve_pictures, difference_picture, strip_pictures, volume_pictures
 from .resampling import FEW
@@ -16,45 +16,42 @@ from .scores import ABSENT, BOTH
 from .segmented import Segmented
 from .wording import class_table, difference_table, lead, mean_table, title
 
-if TYPE_CHECKING:
-    from .evaluation import Evaluation, Model
-
 WORST = 15
 
 
-def write_evaluation_page(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Path]:
+def write_evaluation_page(findings: Findings, folder: Path, overwrite: bool) -> list[Path]:
     """Write ``evaluation.html`` and its pictures; returns the pictures' paths.
 
     Raises:
         OutputExistsError: one of them exists and ``overwrite`` is false.
         ResourceError: the disk is full.
     """
-    sections = [*_comparison(evaluation, folder, overwrite), *_scores(evaluation)]
-    if evaluation.task == "segmentation":
-        sections += _segmentation(evaluation, folder, overwrite)
+    sections = [*_comparison(findings, folder, overwrite), *_scores(findings)]
+    if findings.task == "segmentation":
+        sections += _segmentation(findings, folder, overwrite)
     else:
-        sections += _classification(evaluation, folder, overwrite)
-    sections += [*_missing(evaluation), Section("How it was counted", _method(evaluation))]
-    write_page(folder / "evaluation.html", _title(evaluation), sections, lead=lead(evaluation), overwrite=overwrite)
+        sections += _classification(findings, folder, overwrite)
+    sections += [*_missing(findings), Section("How it was counted", _method(findings))]
+    write_page(folder / "evaluation.html", _title(findings), sections, lead=lead(findings), overwrite=overwrite)
     return [Path(picture.path) for section in sections for picture in section.pictures]
 
 
-def _title(evaluation: Evaluation) -> str:
-    return " against ".join(model.name for model in evaluation.models) + f": evaluation of a {evaluation.task}"
+def _title(findings: Findings) -> str:
+    return " against ".join(model.name for model in findings.models) + f": evaluation of a {findings.task}"
 
 
-def _comparison(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Section]:
-    if not evaluation.differences:
+def _comparison(findings: Findings, folder: Path, overwrite: bool) -> list[Section]:
+    if not findings.differences:
         return []
-    first, second = (model.name for model in evaluation.models)
-    means = [one for one in evaluation.differences if one.of in (MEAN, ALL)]
-    by_class = [one for one in evaluation.differences if one.of not in (MEAN, ALL) and one.score == "dice"]
+    first, second = (model.name for model in findings.models)
+    means = [one for one in findings.differences if one.of in (MEAN, ALL)]
+    by_class = [one for one in findings.differences if one.of not in (MEAN, ALL) and one.score == "dice"]
     caption = f"First: {first}. Second: {second}. Wins are cases where the first is better."
     tables = [_unbroken(means, caption)]
     if by_class:
         tables.append(_unbroken(by_class, "By class. The other scores are in evaluation.json."))
-    picture = difference_picture(evaluation, folder, overwrite)
-    return [Section("Which is better?", _COMPARED[evaluation.task], tables, [picture] if picture else [])]
+    picture = difference_picture(findings, folder, overwrite)
+    return [Section("Which is better?", _COMPARED[findings.task], tables, [picture] if picture else [])]
 
 
 def _unbroken(differences: Sequence[Difference], caption: str) -> Table:
@@ -81,14 +78,14 @@ and wrong cases. One is called better if the interval leaves out zero, and p, wh
 }
 
 
-def _scores(evaluation: Evaluation) -> list[Section]:
+def _scores(findings: Findings) -> list[Section]:
     sections = []
-    for model in evaluation.models:
+    for model in findings.models:
         mean, by_class = (
             Table(*mean_table(model.drawn), "Means over the classes."),
             Table(*class_table(model.drawn), sortable=True),
         )
-        sections.append(Section(f"Scores of {model.name}", _OUTCOMES[evaluation.task], [mean, by_class]))
+        sections.append(Section(f"Scores of {model.name}", _OUTCOMES[findings.task], [mean, by_class]))
     return sections
 
 
@@ -101,12 +98,12 @@ the reference. Both have Dice and NSD 0. A structure in neither counts nowhere.
 }
 
 
-def _segmentation(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Section]:
+def _segmentation(findings: Findings, folder: Path, overwrite: bool) -> list[Section]:
     return [
-        Section("All cases", "", (), strip_pictures(evaluation, folder, overwrite)),
-        Section("Volumes", "", (), volume_pictures(evaluation, folder, overwrite)),
-        Section("Lesions", _LESIONS, [_lesion_table(model) for model in evaluation.models]),
-        Section("Where to look first", "", [_worst(model) for model in evaluation.models]),
+        Section("All cases", "", (), strip_pictures(findings, folder, overwrite)),
+        Section("Volumes", "", (), volume_pictures(findings, folder, overwrite)),
+        Section("Lesions", _LESIONS, [_lesion_table(model) for model in findings.models]),
+        Section("Where to look first", "", [_worst(model) for model in findings.models]),
     ]
 
 
@@ -143,19 +140,19 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _classification(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Section]:
+def _classification(findings: Findings, folder: Path, overwrite: bool) -> list[Section]:
     tables = []
-    for model in evaluation.models:
+    for model in findings.models:
         names = list(model.drawn.results.names.values())
         rows = [[name, *one["predicted_as"].values()] for name, one in model.drawn.results.facts().items()]
         tables.append(Table(["true class", *names], rows, f"{model.name}: cases by true (row) and predicted class."))
-    curves = Section("Curves", "", (), curve_pictures(evaluation, folder, overwrite))
+    curves = Section("Curves", "", (), curve_pictures(findings, folder, overwrite))
     return [curves, Section("What was taken for what", "", tables)]
 
 
-def _missing(evaluation: Evaluation) -> list[Section]:
+def _missing(findings: Findings) -> list[Section]:
     tables = []
-    for model in evaluation.models:
+    for model in findings.models:
         rows = [
             *([one["case"], "refused", one["error"]] for one in model.failed),
             *([case, "no prediction", "scored as an empty mask"] for case in model.missing),
@@ -168,27 +165,27 @@ def _missing(evaluation: Evaluation) -> list[Section]:
     return [Section("Missing, refused, warned of", "", tables)] if tables else []
 
 
-def _method(evaluation: Evaluation) -> str:
-    drawn = evaluation.models[0].drawn
+def _method(findings: Findings) -> str:
+    drawn = findings.models[0].drawn
     cases, patients = len(drawn.results.cases), drawn.num_patients
     few = f" With fewer than {FEW} patients they are somewhat too narrow." if patients < FEW else ""
     parts = [
-        f"{cases} cases of {patients} patients; references: {evaluation.references}. Intervals hold 95 % of "
+        f"{cases} cases of {patients} patients; references: {findings.references}. Intervals hold 95 % of "
         f"{drawn.number} redraws of the patients (percentile bootstrap, seed {drawn.seed}).{few} They say where a mean "
         "would lie with other patients of this kind, and nothing about other hospitals or scanners.",
-        _rules(evaluation),
+        _rules(findings),
     ]
     return "\n\n".join(parts)
 
 
-def _rules(evaluation: Evaluation) -> str:
-    results = evaluation.models[0].drawn.results
+def _rules(findings: Findings) -> str:
+    results = findings.models[0].drawn.results
     if isinstance(results, Classified):
         return (
             f"AUROC, AUPRC and F1 are means over the classes. ECE has {results.bins} bins of the highest probability."
         )
     assert isinstance(results, Segmented)
-    settings = evaluation.settings
+    settings = findings.settings
     special = "".join(f", {name} {mm:g} mm" for name, mm in settings["tolerances"].items())
     detected = (
         f"an intersection over union of {settings['lesion_iou']:g}" if settings["lesion_iou"] else "a common voxel"

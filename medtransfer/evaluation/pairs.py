@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from ..errors import DatasetError, UsageError
+from ..reporting.words import listed
 from .masks import Masks, Matched, Pair, Place, find_masks, match
 from .names import Names, all_labels, class_names
 from .segmentation import CaseResult, score_case, try_case
@@ -18,7 +19,6 @@ from .settings import Settings
 
 Missing: TypeAlias = Literal["refuse", "empty", "skip"]
 Chosen: TypeAlias = "Sequence[str] | Mapping[int, str] | None"
-_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class Scorer:
     def _wanted(self, matched: Matched, predictions: Masks) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
         missing = matched.missing
         if len(missing) == len(matched.pairs):
-            reason = f"no mask has the name of a reference: {_listed(list(predictions.files))}"
-            hint = f"The references are {_listed([pair.case for pair in matched.pairs])}"
+            reason = f"no mask has the name of a reference: {listed(list(predictions.files))}"
+            hint = f"The references are {listed([pair.case for pair in matched.pairs])}"
             raise DatasetError(reason, path=predictions.path, hint=hint)
         if missing and self.missing == "refuse":
-            reason = f"{len(missing)} of {len(matched.pairs)} references have no prediction: {_listed(missing)}"
+            reason = f"{len(missing)} of {len(matched.pairs)} references have no prediction: {listed(missing)}"
             hint = "Predict them, or pass --missing empty (they count as failed) or --missing skip (they are left out)"
             raise DatasetError(reason, path=predictions.path, hint=hint)
         if self.missing == "skip":
@@ -127,10 +127,6 @@ def segmented(scored: Scored, names: Names | None, patients: Mapping[str, str]) 
     return Segmented(known, scored.results, tuple(patients.get(case, case) for case in cases))
 
 
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"
-
-
 def find_all(places: Sequence[Place | Sequence[Place]]) -> list[Masks]:
     """The masks of several models."""
     return [find_masks(place) for place in places]
@@ -144,5 +140,5 @@ def refuse_unknown(tolerances: Mapping[str, float], names: Names) -> None:
     """
     unknown = [name for name in tolerances if name not in names.values()]
     if unknown:
-        hint = f"The classes are {_listed(list(names.values()))}"
+        hint = f"The classes are {listed(list(names.values()))}"
         raise UsageError(f"there is no class {unknown[0]!r} to have a tolerance", hint=hint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +12,17 @@ from ..scoring.classification import calibration_bins
 from ..scoring.ranking_curves import precision_recall_curve, roc_curve
 from .charts import Bar, Curve, bland_altman_png, curves_png, differences_png, strips_png
 from .classified import Classified
+from .findings import Findings, Model
 from .scores import SCORE_NAMES
 from .segmented import Segmented
 from .wording import title
-
-if TYPE_CHECKING:
-    from .evaluation import Evaluation, Model
 
 Floats = npt.NDArray[np.float64]
 _DRAWN = {"dice": True, "nsd": True, "hd95": False}
 MOST_CLASSES = 40  # in a picture of a classification, or of differences
 
 
-def strip_pictures(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Picture]:
+def strip_pictures(findings: Findings, folder: Path, overwrite: bool) -> list[Picture]:
     """Dice, NSD and HD95 of all cases by class."""
     caption = (
         "Boxes reach from the lower to the upper quartile, the line is the median, whiskers run to 1.5 box lengths, "
@@ -33,18 +30,18 @@ def strip_pictures(evaluation: Evaluation, folder: Path, overwrite: bool) -> lis
     )
     pictures: list[Picture] = []
     for score, unit_range in _DRAWN.items():
-        values = {model.name: _by_class(_segmented(model), score) for model in evaluation.models}
+        values = {model.name: _by_class(_segmented(model), score) for model in findings.models}
         if any(np.isfinite(column).any() for by_class in values.values() for column in by_class.values()):
             path = strips_png(values, folder / f"{score}.png", title(score), unit_range, overwrite)
             pictures.append(Picture(path, f"{title(score)} of all cases by class", caption if not pictures else ""))
     return pictures
 
 
-def volume_pictures(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Picture]:
+def volume_pictures(findings: Findings, folder: Path, overwrite: bool) -> list[Picture]:
     """Bland and Altman of the volumes, one picture a model."""
     caption = "Full line: mean error. Dashed: mean ± 1.96 standard deviations, which hold 95 % of normal errors."
     pictures: list[Picture] = []
-    for number, model in enumerate(evaluation.models, 1):
+    for number, model in enumerate(findings.models, 1):
         volumes = {name: pair for name, pair in _volumes(_segmented(model)).items() if len(pair[0])}
         if volumes:
             path = bland_altman_png(volumes, folder / f"volumes_{number}.png", model.name, overwrite)
@@ -52,13 +49,13 @@ def volume_pictures(evaluation: Evaluation, folder: Path, overwrite: bool) -> li
     return pictures
 
 
-def curve_pictures(evaluation: Evaluation, folder: Path, overwrite: bool) -> list[Picture]:
+def curve_pictures(findings: Findings, folder: Path, overwrite: bool) -> list[Picture]:
     """ROC, precision-recall and reliability curves, one picture a model."""
     caption = (
         "Left: ROC. Middle: precision over recall. Right: accuracy over confidence, on the grey line if calibrated."
     )
     pictures: list[Picture] = []
-    for number, model in enumerate(evaluation.models, 1):
+    for number, model in enumerate(findings.models, 1):
         results = model.drawn.results
         assert isinstance(results, Classified)
         path = curves_png(_curves(results), folder / f"curves_{number}.png", overwrite)
@@ -66,15 +63,15 @@ def curve_pictures(evaluation: Evaluation, folder: Path, overwrite: bool) -> lis
     return pictures
 
 
-def difference_picture(evaluation: Evaluation, folder: Path, overwrite: bool) -> Picture | None:
+def difference_picture(findings: Findings, folder: Path, overwrite: bool) -> Picture | None:
     """Differences with their intervals: of Dice by class, or of the scores of a classification."""
-    segmentation = evaluation.task == "segmentation"
+    segmentation = findings.task == "segmentation"
     shown = [
-        one for one in evaluation.differences if np.isfinite(one.value) and (one.score == "dice" or not segmentation)
+        one for one in findings.differences if np.isfinite(one.value) and (one.score == "dice" or not segmentation)
     ]
     if not shown:
         return None
-    first, second = (model.name for model in evaluation.models)
+    first, second = (model.name for model in findings.models)
     what = "Dice" if segmentation else "score"
     bars = [Bar(one.of if segmentation else title(one.score), one.value, one.low, one.high) for one in shown]
     path = differences_png(bars, folder / "differences.png", f"{what} of {first} less that of {second}", overwrite)

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..reporting.tables import text_table
+from ..reporting.words import counted, listed
+from .findings import Findings, Model
 from .paired import ALL, FIRST, MEAN, OPEN, SECOND, TOO_FEW, Difference
 from .resampling import FEW
 from .scores import TITLES
 from .segmented import Segmented
 from .summary import Drawn, defined_scores, interval_text
 
-if TYPE_CHECKING:
-    from .evaluation import Evaluation, Model
-
 SHOWN_SCORES = ("dice", "nsd", "hd95", "assd", "volume_error_ml", "lesion_f1")
 CLASS_TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "ece": "ECE", "brier": "Brier"}
-_SHOWN = 8
 
 
-def summary_text(evaluation: Evaluation) -> str:
+def summary_text(findings: Findings) -> str:
     """A table a model, what is missing, and the comparison."""
-    parts = [part for model in evaluation.models for part in (_heading(evaluation, model), *_tables(model.drawn))]
-    if evaluation.differences:
-        shown = [one for one in evaluation.differences if one.of in (MEAN, ALL) or one.score == "dice"]
-        parts += ["", comparison_words(evaluation), text_table(*difference_table(shown))]
+    parts = [part for model in findings.models for part in (_heading(findings, model), *_tables(model.drawn))]
+    if findings.differences:
+        shown = [one for one in findings.differences if one.of in (MEAN, ALL) or one.score == "dice"]
+        parts += ["", comparison_words(findings), text_table(*difference_table(shown))]
     return "\n".join(parts)
 
 
@@ -80,10 +77,10 @@ def difference_table(differences: Sequence[Difference]) -> tuple[list[str], list
     return header, rows
 
 
-def comparison_words(evaluation: Evaluation) -> str:
+def comparison_words(findings: Findings) -> str:
     """Which model is better, and whether that can be told, in a sentence or two."""
-    first, second = (model.name for model in evaluation.models)
-    main = evaluation.differences[0] if evaluation.task == "segmentation" else _main(evaluation.differences)
+    first, second = (model.name for model in findings.models)
+    main = findings.differences[0] if findings.task == "segmentation" else _main(findings.differences)
     figure = f"{title(main.score)} {main.first:.3f} against {main.second:.3f}"
     ends = f"difference {main.value:+.3f}, 95 % interval {main.low:+.3f} to {main.high:+.3f}"
     told = {
@@ -92,7 +89,7 @@ def comparison_words(evaluation: Evaluation) -> str:
         OPEN: f"Which of {first} and {second} is better cannot be told: {figure} ({ends}).",
         TOO_FEW: f"Too few cases differ to tell which of {first} and {second} is better: {figure} ({ends}).",
     }[main.verdict]
-    return f"{told}{_single_classes(evaluation.differences, first, second)}"
+    return f"{told}{_single_classes(findings.differences, first, second)}"
 
 
 def _main(differences: Sequence[Difference]) -> Difference:
@@ -106,30 +103,30 @@ def _single_classes(differences: Sequence[Difference], first: str, second: str) 
         name: [one.of for one in single if one.verdict == verdict]
         for verdict, name in ((FIRST, first), (SECOND, second))
     }
-    told = [f"{name} is better for {_some(classes)}" for name, classes in better.items() if classes]
+    told = [f"{name} is better for {listed(classes)}" for name, classes in better.items() if classes]
     return f" By Dice, {' and '.join(told)}, corrected for {len(single)} classes." if told and len(single) > 1 else ""
 
 
-def lead(evaluation: Evaluation) -> str:
+def lead(findings: Findings) -> str:
     """The sentence or two under the title."""
-    if evaluation.differences:
-        return comparison_words(evaluation)
-    model = evaluation.models[0]
+    if findings.differences:
+        return comparison_words(findings)
+    model = findings.models[0]
     drawn = model.drawn
-    scores = ("dice", "nsd") if evaluation.task == "segmentation" else ("auroc", "accuracy")
+    scores = ("dice", "nsd") if findings.task == "segmentation" else ("auroc", "accuracy")
     figures = [f"{title(score)} {interval_text(drawn.mean(score))}" for score in scores]
     return f"{' and '.join(figures)} over {_cases(drawn)}.{_caveats(model)}"
 
 
-def _heading(evaluation: Evaluation, model: Model) -> str:
+def _heading(findings: Findings, model: Model) -> str:
     return f"{model.name}: {_cases(model.drawn)}, {len(model.drawn.results.names)} classes.{_caveats(model)}"
 
 
 def _cases(drawn: Drawn) -> str:
     cases, patients = len(drawn.results.cases), drawn.num_patients
-    of_patients = f" of {patients} patient{'s' * (patients != 1)}" if patients != cases else ""
+    of_patients = f" of {counted(patients, 'patient')}" if patients != cases else ""
     few = ", too few for a reliable interval" if patients < FEW else ""
-    return f"{cases} case{'s' * (cases != 1)}{of_patients}{few}"
+    return f"{counted(cases, 'case')}{of_patients}{few}"
 
 
 def _caveats(model: Model) -> str:
@@ -139,15 +136,11 @@ def _caveats(model: Model) -> str:
         (tuple(one["case"] for one in model.failed), "refused"),
         (model.extra, "predictions without a reference, left out"),
     ]
-    return "".join(f" {len(names)} {what}: {_some(names)}." for names, what in told if names)
+    return "".join(f" {len(names)} {what}: {listed(names)}." for names, what in told if names)
 
 
 def _tables(drawn: Drawn) -> list[str]:
     return [text_table(*mean_table(drawn)), "", text_table(*class_table(drawn))]
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"
 
 
 def _cell(drawn: Drawn, name: str, score: str) -> float | None:

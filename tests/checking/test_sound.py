@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from medtransfer.checking import exam, run
-from medtransfer.checking.checkup import Checkup, Problem
+from medtransfer.checking.checkup import Checkup
+from medtransfer.checking.facts import Problem
 from medtransfer.checking.measure import intensities, label_counts, voxel_hash
 from medtransfer.checking.run import check
 from medtransfer.errors import UsageError

@@ -152,6 +152,15 @@ def test_e08_a_sleeping_worker_is_named_in_time_and_ended(train: Train, spoil: A
     assert no_children()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # torch says it too, in a longer way
+def test_e18_eight_worker_processes_on_few_processors_end(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    with pytest.warns(UserWarning, match="num_workers is 8, but there are 2 processors"):
+        train(**{**WORKER, "train_dataloader__num_workers": 8})
+    assert no_children()
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_e08_an_error_in_a_worker_names_the_case(train: Train, spoil: Any, workers: int) -> None:
     spoil(raising(ValueError("shapes\ndiffer")))
