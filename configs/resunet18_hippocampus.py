@@ -2,7 +2,7 @@
 
 _base_ = [
     "_base_/models/resunet18.py",
-    "_base_/datasets/decathlon.py",
+    "_base_/datasets/cases.py",
     "_base_/schedules/onecycle.py",
     "_base_/runtime/default.py",
 ]

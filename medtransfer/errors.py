@@ -36,8 +36,8 @@ class MedTransferError(Exception):
         return f"{subject}{self.reason}{advice}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # keyword-only arguments would be lost when a loader process sends the error to its parent
-        return (_rebuild, (type(self), self.reason, self.path, self.hint))
+        # keyword-only arguments, and what was added later, would be lost when a process sends the error to its parent
+        return (_rebuild, (type(self), self.reason, self.path, self.hint), vars(self))
 
 
 def _rebuild(kind: type[MedTransferError], reason: str, path: Path | None, hint: str | None) -> MedTransferError:

@@ -2,10 +2,10 @@
 
     python benchmarks/transfer/organ_classifier.py --data PATH/ct_abdomen --work-dir FOLDER
 
-Cuts patches around random voxels of a labelled CT (image.nii.gz, labels.nii.gz, labels.json) into a CSV table as a user
-would have it, and trains a ResNet-18 on it by the shipped config for tables. FOLDER/run/best is the model folder. A
-tenth of the patches validates; they are of the same patient, so that the accuracy says nothing about other people: the
-weights are what is wanted.
+Cuts patches around random voxels of a labelled CT (image.nii.gz, labels.nii.gz, labels.json), each voxel once, into a
+CSV table as a user would have it, and trains a ResNet-18 on it by the shipped config for tables. FOLDER/run/best is the
+model folder. A tenth of the patches validates; they are of the same patient, so that the accuracy says nothing about
+other people: the weights are what is wanted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import nibabel as nib
@@ -50,22 +51,25 @@ def main() -> None:
 
 
 def write_patches(data: Path, folder: Path, count: int) -> Path:
-    """Cubes around random voxels of each organ that has enough of them; the table names the organ at the centre."""
+    """Cubes around random voxels of each organ that has enough of them; the table names the organ at the centre.
+
+    No voxel is drawn twice: the same patch on both sides of the split would be refused.
+    """
     image, labels = (nib.load(data / f"{name}.nii.gz") for name in ("image", "labels"))
     scan, organs = np.asarray(image.dataobj, dtype=np.float32), np.asarray(labels.dataobj)
     names = {int(number): entry["name"] for number, entry in json.loads((data / "labels.json").read_text()).items()}
     rng = np.random.default_rng(SEED)
     centres = {name: inner(np.argwhere(organs == number), scan.shape) for number, name in names.items() if number}
-    centres = {name: found for name, found in centres.items() if len(found) >= FEWEST_VOXELS}
+    orders = {name: rng.permutation(found) for name, found in centres.items() if len(found) >= FEWEST_VOXELS}
+    in_turn = ((name, at) for turn in zip_longest(*orders.values()) for name, at in zip(orders, turn, strict=True))
+    drawn = list(islice(((name, at) for name, at in in_turn if at is not None), count))
     folder.mkdir(parents=True)
     rows = []
-    for number in range(count):
-        name = list(centres)[number % len(centres)]
-        low = rng.choice(centres[name]) - PATCH // 2
-        box = tuple(slice(start, start + PATCH) for start in low)
+    for number, (name, centre) in enumerate(drawn):
+        box = tuple(slice(start, start + PATCH) for start in centre - PATCH // 2)
         path = folder / f"patch_{number:05d}.nii.gz"
         nib.save(nib.Nifti1Image(np.ascontiguousarray(scan[box]), image.affine), path)
-        rows.append({"image": path.name, "label": name, "split": "val" if number >= 0.9 * count else "train"})
+        rows.append({"image": path.name, "label": name, "split": "val" if number >= 0.9 * len(drawn) else "train"})
     table = folder / "patches.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))

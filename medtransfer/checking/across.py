@@ -103,8 +103,9 @@ def _classes(layout: Layout, cases: Cases) -> Iterator[Problem]:
         yield Problem("error", "class-absent", text)
     unseen = {name: _unseen(layout, cases, having[name]) for name in names}
     for name in (name for name in names if unseen[name]):
-        listed = listed([facts.case for facts in having[name]])
-        yield Problem("warning", "class-unseen", f"{unseen[name]}the class {name} is in validation only: {listed}")
+        cases_having = listed([facts.case for facts in having[name]])
+        text = f"{unseen[name]}the class {name} is in validation only: {cases_having}"
+        yield Problem("warning", "class-unseen", text)
     seen = {name: having[name] for name in names if not unseen[name]}
     for case, alone in _only_cases(seen).items() if len(cases) > 1 else ():
         yield Problem("warning", "class-rare", f"is the only case of {listed(alone)}", case)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from ..files import atomic_file
+from ..reporting.figures import dress, write_png
 from ..reporting.page import Picture
 from .checkup import Checkup
 from .facts import CaseFacts
@@ -43,7 +42,7 @@ def _grids(checkup: Checkup, cases: Cases, folder: Path) -> Picture:
     far = {rule: [facts.case in _named(checkup, rule) for facts in cases] for rule in ("spacing", "size")}
     _strips(spacing, spacings, far["spacing"], "spacing, mm")
     _strips(field, extents, far["size"], "field of view, mm")
-    path = _saved(figure, folder / "grids.png")
+    path = write_png(figure, folder / "grids.png", overwrite=True)
     text = "Spacing and field of view of every case along the three axes of the patient"
     return Picture(path, text, f"{text}: a dot a case, the bar is the median.")
 
@@ -57,7 +56,7 @@ def _strips(axes: Axes, values: np.ndarray, far: Sequence[bool], label: str) -> 
         middle = float(np.median(values[:, column]))
         axes.plot([column - 0.3, column + 0.3], [middle, middle], color="black", linewidth=1)
     axes.set_xticks(range(len(BODY_AXES)), BODY_AXES)
-    _dress(axes, label)
+    _label(axes, label)
     _from_zero(axes, values)
 
 
@@ -73,7 +72,7 @@ def _intensities(checkup: Checkup, cases: Cases, folder: Path) -> Picture:
     figure = Figure(figsize=(8.6, 0.6 + 2.2 * len(channels)), dpi=120, layout="constrained")
     for axes, channel in zip(figure.subplots(len(channels), 1, squeeze=False)[:, 0], channels, strict=True):
         _channel(axes, channel, [facts for facts in cases if channel in facts.intensities], checkup)
-    path = _saved(figure, folder / "intensities.png")
+    path = write_png(figure, folder / "intensities.png", overwrite=True)
     more = f" The first {MOST_CHANNELS} channels are shown." if len(checkup.channels) > MOST_CHANNELS else ""
     text = "Intensities of every case from the 0.5 % to the 99.5 % percentile, with the median"
     return Picture(path, text, f"{text}; cases in the order of their medians.{more}")
@@ -92,7 +91,7 @@ def _channel(axes: Axes, channel: str, cases: Cases, checkup: Checkup) -> None:
     highs = [abs(m.high) for m in measured if m.high]
     if highs and max(highs) > _LOG_FROM * float(np.median(highs)):
         axes.set_yscale("symlog", linthresh=max(float(np.median(highs)) / 10, 1e-6))
-    _dress(axes, channel)
+    _label(axes, channel)
 
 
 def _volumes(checkup: Checkup, cases: Cases, classes: Sequence[str], folder: Path) -> Picture:
@@ -110,7 +109,7 @@ def _volumes(checkup: Checkup, cases: Cases, classes: Sequence[str], folder: Pat
         axes.plot([np.median(values)] * 2, [line - 0.3, line + 0.3], color="black", linewidth=1)
     axes.set_yticks(range(len(shown)), [name.replace("$", r"\$")[:40] for name in shown])
     axes.invert_yaxis()
-    _dress(axes, "")
+    _label(axes, "")
     sizes = [_ml(facts, name) for facts in cases for name in shown if _ml(facts, name) > 0]
     wide = max(sizes) > _LOG_FROM * min(sizes)
     axes.set_xlabel("ml (logarithmic)" if wide else "ml")
@@ -119,7 +118,7 @@ def _volumes(checkup: Checkup, cases: Cases, classes: Sequence[str], folder: Pat
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     else:
         axes.set_xlim(0, 1.05 * max(sizes))
-    path = _saved(figure, folder / "volumes.png")
+    path = write_png(figure, folder / "volumes.png", overwrite=True)
     more = f" The first {MOST_CLASSES} of {len(classes)} classes are shown." if len(classes) > MOST_CLASSES else ""
     text = "Volume of every class in every case that has it"
     return Picture(path, text, f"{text}: a dot a case, the bar is the median.{more}")
@@ -134,14 +133,6 @@ def _named(checkup: Checkup, rule: str) -> Collection[str]:
     return {problem.case for problem in checkup.problems if problem.rule == rule}
 
 
-def _dress(axes: Axes, label: str) -> None:
+def _label(axes: Axes, label: str) -> None:
     axes.set_ylabel(label.replace("$", r"\$"))
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _saved(figure: Figure, path: Path) -> Path:
-    with atomic_file(path, overwrite=True) as part:
-        FigureCanvasAgg(figure).print_png(str(part))
-    return path
+    dress(axes)

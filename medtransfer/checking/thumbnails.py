@@ -10,12 +10,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.ndimage import map_coordinates
 
 from ..errors import MedTransferError
-from ..files import atomic_file
+from ..reporting.figures import write_png
 from ..reporting.palette import class_rgb
 from ..reporting.planes import PLANES, Plane, structure_centre
 from ..reporting.window import display_window
@@ -62,9 +61,7 @@ def thumbnails_png(shown: Sequence[Shown], path: Path, workers: int) -> Path:
     for number, tile in enumerate(tiles):
         top, left = number // COLUMNS * _TILE_HEIGHT + _TITLE, number % COLUMNS * _TILE_WIDTH + _GAP
         canvas[top : top + _PLANE, left : left + tile.shape[1]] = tile
-    with atomic_file(path, overwrite=True) as part:
-        FigureCanvasAgg(_with_titles(canvas, shown, tiles)).print_png(str(part))
-    return path
+    return write_png(_with_titles(canvas, shown, tiles), path, overwrite=True)
 
 
 def _tile(shown: Shown) -> Pixels:

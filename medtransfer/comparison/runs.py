@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from ..data.cases import Case
 from ..data.dataset import CaseDataset
 from ..errors import ConfigError
 from ..reporting.words import counted
-from ..training import registry
+from ..training import policies, registry
 from ..training.loaders import in_config_words
 from ..training.run import spread
 from .cases import divide_cases, training_order
@@ -105,16 +104,12 @@ def equal_steps(cfg: Config) -> int:
     Raises:
         ConfigError: they do.
     """
-    loop, loader = cfg.train_cfg, cfg.train_dataloader
-    if loop.get("max_iters"):
-        return int(loop.max_iters)
-    samples = (loader.get("sampler") or {}).get("samples_per_epoch")
-    if not (loop.get("max_epochs") and samples):
+    loop, epoch = cfg.train_cfg, policies.stated_epoch(cfg.train_dataloader)
+    if not loop.get("max_iters") and not (loop.get("max_epochs") and epoch):
         reason = "compare needs as many steps for 4 cases as for 32, but here an epoch is as long as there are cases"
         hint = "Set train_dataloader.sampler.samples_per_epoch, or train_cfg=dict(by_epoch=False, max_iters=...)"
         raise ConfigError(reason, path=cfg.filename, hint=hint)
-    rounded = math.floor if loader.get("drop_last") else math.ceil
-    return int(loop.max_epochs * rounded(samples / loader.get("batch_size", 1)))
+    return policies.steps_of(cfg, epoch or 0)
 
 
 def dataset_words(cfg: Config) -> dict[str, Any]:
@@ -135,7 +130,7 @@ def open_dataset(cfg: Config) -> CaseDataset:
     dataset = in_config_words("train_dataloader", lambda: registry.DATASETS.build(words))
     if not isinstance(dataset, CaseDataset):
         reason = f"compare needs a dataset whose cases are files, got {type(dataset).__name__}"
-        raise ConfigError(reason, path=cfg.filename, hint="Use Decathlon or Table, or a subclass of CaseDataset")
+        raise ConfigError(reason, path=cfg.filename, hint="Use Cases or Table, or a subclass of CaseDataset")
     return dataset
 
 

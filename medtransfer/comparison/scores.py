@@ -16,7 +16,8 @@ from ..data.dataset import CaseDataset
 from ..devices import choose_device
 from ..errors import MedTransferError
 from ..inference.predictor import Predictor
-from ..training.metrics import dice_counts, dice_scores
+from ..scoring.classification import confusion
+from ..scoring.overlap import class_overlaps
 from ..training.precision import fast_dtype
 from ..volumes.read import read_labels, read_volume
 from .measures import case_dice, class_dice
@@ -60,9 +61,9 @@ def _predictor(model: Path) -> Predictor:
 def _segmented(predictor: Predictor, case: Case, layout: Layout) -> dict[str, Any]:
     prediction = predictor.predict(case.source)
     reference = read_labels(case.label, prediction.volume.grid, len(layout.classes)).array  # type: ignore[arg-type]
-    labels = torch.from_numpy(np.asanyarray(prediction.labels.dataobj).astype(np.int64))
-    dice = dice_scores(dice_counts(labels, torch.from_numpy(reference), len(layout.classes)))
-    return dict(zip(layout.classes[1:], dice[1:].tolist(), strict=True))
+    labels = np.asanyarray(prediction.labels.dataobj)
+    overlaps = class_overlaps(confusion(labels.ravel(), reference.ravel(), len(layout.classes)))
+    return {name: one.dice for name, one in zip(layout.classes[1:], overlaps[1:], strict=True)}
 
 
 def _classified(predictor: Predictor, case: Case, layout: Layout) -> dict[str, Any]:

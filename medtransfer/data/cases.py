@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -71,7 +70,7 @@ class Layout:
     cases: tuple[Case, ...]
     channels: tuple[str, ...]
     classes: tuple[str, ...]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
     ignore: int | None = None
     folds: tuple[Fold, ...] = ()
 
@@ -144,15 +143,6 @@ def unique_cases(cases: Iterable[Case], problems: list[str], verb: str = "is lis
             near = f"the cases {other.id!r} and {case.id!r} differ in upper and lower case only"
             problems.append(twice if other.id == case.id else near)
     return tuple(first.values())
-
-
-def duplicate_ids(ids: Iterable[str]) -> list[str]:
-    """Ids that occur twice, also when only their case differs (such files overwrite each other on some systems).
-
-    >>> duplicate_ids(["a", "B", "b"])
-    ['b']
-    """
-    return [name for name, count in Counter(name.lower() for name in ids).items() if count > 1]
 
 
 def strip_suffixes(name: str) -> str:

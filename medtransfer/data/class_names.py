@@ -25,30 +25,36 @@ def find_class_names(folder: Path, problems: list[str]) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     try:
-        named = _numbered(parse_json(path.read_bytes()))
+        named = names_by_number(parse_json(path.read_bytes()))
     except (ValueError, TypeError, KeyError) as error:
         problems.append(f"{FILE} names no classes: {error}")
         return ()
-    return ordered_names({"0": "background", **named}, FILE, problems)
+    return ordered_names({str(number): name for number, name in {0: "background", **named}.items()}, FILE, problems)
 
 
-def _numbered(document: Any) -> dict[str, str]:
-    """Names by their number as a word."""
+def names_by_number(document: Any) -> dict[int, str]:
+    """The names that a ``labels.json`` gives to numbers, in the order of the numbers; these may have gaps.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is not of one of the forms that :func:`find_class_names` knows.
+
+    >>> names_by_number({"background": 0, "liver": 1}), names_by_number({"2": {"name": "spleen"}})
+    ({0: 'background', 1: 'liver'}, {2: 'spleen'})
+    """
     if isinstance(document, list):
         document = dict(enumerate(document))
     if not isinstance(document, dict):
         raise TypeError("it holds neither a list nor an object")
-    pairs = [_pair(key, value) for key, value in document.items()]
-    return dict(sorted(pairs, key=lambda pair: pair[0]))
+    return dict(sorted(_pair(key, value) for key, value in document.items()))
 
 
-def _pair(key: Any, value: Any) -> tuple[str, str]:
+def _pair(key: Any, value: Any) -> tuple[int, str]:
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value), str(key)
+        return value, str(key)
     name = value["name"] if isinstance(value, dict) else value
     if not isinstance(name, str):
         raise TypeError(f"the name of {key!r} is {name!r}")
-    return str(key), name
+    return int(key), name
 
 
 def with_classes(layout: Layout) -> Layout:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ..errors import DatasetError
-from .cases import Case, Found, Layout, duplicate_ids, is_junk, refuse, refused, strip_suffixes, unique_cases
+from .cases import Case, Found, Layout, is_junk, refuse, refused, strip_suffixes, unique_cases
 from .fields import convert, inside, leads_out, listed_file_problems, read_document, take, take_names
 
 WHAT = "a Decathlon dataset.json"
@@ -79,10 +79,9 @@ def read_decathlon_scans(root: str | Path) -> Layout:
     channels = take_names(document, "modality", problems)
     names = list(_scan_names(document, problems))
     problems += [problem for name in names for problem in listed_file_problems(name, path.parent)]
-    ids = [strip_suffixes(PurePosixPath(name).name) for name in names]
-    problems += [f"the case {name!r} is listed twice" for name in duplicate_ids(ids)]
-    refuse(problems or ([] if names else ["lists no scan"]), path, hint=HINT)
-    cases = tuple(Case(case, (inside(path.parent, name),)) for case, name in zip(ids, names, strict=True))
+    listed = (Case(strip_suffixes(PurePosixPath(name).name), (inside(path.parent, name),)) for name in names)
+    cases = unique_cases(listed, problems)
+    refuse(problems or ([] if cases else ["lists no scan"]), path, hint=HINT)
     return Layout(path, "restoration", cases, channels, channels)
 
 

@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from ..volumes.padding import centred_margins, pad
 
 MAX_POSITIONS = 20_000  # of labelled (and of other) voxels kept per case as centres of patches
 
 
 def padded(sample: dict[str, Any], patch_size: Sequence[int]) -> dict[str, Any]:
     """Pad image and label on both sides with 0 where they are smaller than a patch."""
-    margins: list[int] = []
-    for size, wanted in zip(reversed(sample["image"].shape[1:]), reversed(patch_size), strict=True):
-        missing = max(wanted - size, 0)
-        margins += [missing // 2, missing - missing // 2]
-    pad = {key: torch.nn.functional.pad(value, margins) for key, value in sample.items() if isinstance(value, Tensor)}
-    return {**sample, **pad}
+    margins = centred_margins(sample["image"].shape[1:], patch_size)
+    return {key: pad(value, margins) if isinstance(value, Tensor) else value for key, value in sample.items()}
 
 
 def with_positions(sample: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DatasetError
-from .cases import Case, Found, Layout, duplicate_ids, refuse, refused, strip_suffixes
+from .cases import Case, Found, Layout, is_junk, refuse, refused, strip_suffixes, unique_cases
 from .decathlon import listing_of, read_decathlon_scans
 from .fields import read_document
 from .nnunet import OWN_KEYS, read_nnunet_scans
@@ -33,8 +33,10 @@ def read_scans(root: str | Path, channels: Sequence[str] | None = None) -> Layou
         layout = read_nnunet_scans(root) if is_nnunet else read_decathlon_scans(root)
         return layout if channels is None else replace(layout, channels=tuple(channels), classes=tuple(channels))
     files = _nifti_files(root)
-    cases = tuple(Case(strip_suffixes(file.relative_to(root).as_posix()), (file,)) for file in files)
-    refuse([f"two scans are named {name!r}" for name in duplicate_ids(case.id for case in cases)], root)
+    problems: list[str] = []
+    named = (Case(strip_suffixes(file.relative_to(root).as_posix()), (file,)) for file in files)
+    cases = unique_cases(named, problems, "is there")
+    refuse(problems, root)
     names = tuple(channels or ("image",))
     return Layout(root, "restoration", cases, names, names)
 
@@ -56,7 +58,7 @@ def _nifti_files(root: Path) -> list[Path]:
         for file in sorted(root.rglob("*.nii*"))
         if file.is_file()
         and file.name.lower().endswith((".nii", ".nii.gz"))
-        and not file.name.startswith("._")
+        and not is_junk(file.name)
         and not NO_SCANS.intersection(file.relative_to(root).parts)
     ]
     if not files:

@@ -18,12 +18,12 @@ from medtransfer.files import atomic_file, atomic_folder
 from medtransfer.inference.predictor import Predictor
 from medtransfer.reporting.curves import curves_png
 from medtransfer.reporting.overlay import overlay_png
+from medtransfer.scoring.overlap import overlap
 from medtransfer.training.run import run as train
 
 from .cases import HELD_OUT_FROM, PATCHES, DemoData, write_data
 from .page import write_report
 from .result import DemoResult
-from .scores import dice_by_class
 from .template import CLASSES, Template, read_template
 
 #: the planes of the pictures: beside the midline, and through the held-out part
@@ -140,9 +140,14 @@ def _result(
     folder: Path, template: Template, masks: Mapping[str, np.ndarray], part: Path, seconds: dict[str, float]
 ) -> DemoResult:
     held_out = (slice(None), slice(None), slice(HELD_OUT_FROM, None))
-    dice = {name: dice_by_class(mask[held_out], template.labels[held_out], CLASSES) for name, mask in masks.items()}
+    dice = {name: _dice(mask[held_out], template.labels[held_out]) for name, mask in masks.items()}
     moved = msgspec.json.decode((part / "transfer" / "transfer.json").read_bytes(), type=TransferReport)
     return DemoResult(str(folder), dice["transfer"], dice["scratch"], str(moved), seconds, FILES)
+
+
+def _dice(mask: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Of every class but the background, on the part of the scan that no training saw."""
+    return {name: overlap(mask == label, reference == label).dice for label, name in enumerate(CLASSES) if label}
 
 
 def _name_final_folder(part: Path, folder: Path) -> None:

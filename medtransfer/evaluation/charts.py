@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import atomic_file
+from ..reporting.figures import dress, write_png
 
 Floats = npt.NDArray[np.float64]
 Curve = tuple[Floats, Floats]
@@ -62,10 +61,10 @@ def strips_png(
     axes.set_xlabel(label)
     if unit_range:
         axes.set_xlim(-0.03, 1.03)
-    _dress(axes)
+    dress(axes)
     if len(values) > 1:
         figure.legend(loc="outside upper right", ncols=2, frameon=False)
-    return _write(figure, path, overwrite)
+    return write_png(figure, path, overwrite)
 
 
 def _boxes(axes: Axes, values: Sequence[Floats], places: Sequence[float], step: float, colour: str) -> None:
@@ -112,7 +111,7 @@ def bland_altman_png(volumes: Mapping[str, tuple[Floats, Floats]], path: Path, t
         for axes in grid[len(volumes) :]:
             axes.set_visible(False)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    return _write(figure, path, overwrite)
+    return write_png(figure, path, overwrite)
 
 
 def _volume_panel(axes: Axes, name: str, found: Floats, wanted: Floats) -> None:
@@ -145,7 +144,7 @@ def _limits(axes: Axes, error: Floats, unit: str) -> None:
     axes.annotate(
         f"{mean:+.3g} {unit} ± {spread:.3g}", (0.99, 0.98), xycoords="axes fraction", ha="right", va="top", fontsize=8
     )
-    _dress(axes)
+    dress(axes)
 
 
 def differences_png(bars: Sequence[Bar], path: Path, label: str, overwrite: bool) -> Path:
@@ -160,8 +159,8 @@ def differences_png(bars: Sequence[Bar], path: Path, label: str, overwrite: bool
     axes.set_yticks(places, [bar.name for bar in bars])
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_xlabel(label)
-    _dress(axes)
-    return _write(figure, path, overwrite)
+    dress(axes)
+    return write_png(figure, path, overwrite)
 
 
 def curves_png(panels: Mapping[str, Mapping[str, Curve]], path: Path, overwrite: bool) -> Path:
@@ -178,7 +177,7 @@ def curves_png(panels: Mapping[str, Mapping[str, Curve]], path: Path, overwrite:
         _curve_panel(axes, title, lines, names)
     handles = [_line(figure.axes[0], ([], []), number, name) for number, name in enumerate(names)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(names)), frameon=False)
-    return _write(figure, path, overwrite)
+    return write_png(figure, path, overwrite)
 
 
 def _curve_panel(axes: Axes, title: str, lines: Mapping[str, Curve], names: Sequence[str]) -> None:
@@ -188,7 +187,7 @@ def _curve_panel(axes: Axes, title: str, lines: Mapping[str, Curve], names: Sequ
     if x_label != "recall":  # by chance a ROC curve and by calibration a reliability curve lie on the diagonal
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
     axes.set(xlabel=x_label, ylabel=y_label, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    _dress(axes)
+    dress(axes)
 
 
 def _line(axes: Axes, curve: tuple[object, object], number: int, name: str) -> object:
@@ -196,15 +195,3 @@ def _line(axes: Axes, curve: tuple[object, object], number: int, name: str) -> o
     few = len(np.atleast_1d(np.asarray(curve[0]))) <= 20
     marker = _MARKERS[number % len(_MARKERS)] if few else None
     return axes.plot(*curve, label=name, marker=marker, markersize=4, linewidth=1.6, **style)[0]  # type: ignore[arg-type]
-
-
-def _dress(axes: Axes) -> None:
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _write(figure: Figure, path: Path, overwrite: bool) -> Path:
-    with atomic_file(path, overwrite) as part:
-        FigureCanvasAgg(figure).print_png(str(part))
-    return path

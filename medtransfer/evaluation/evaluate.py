@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from .evaluation import Evaluation
 from .findings import Model
 from .masks import Place, find_masks
 from .paired import compare
-from .pairs import Chosen, Missing, Scored, Scorer, find_all, refuse_unknown, restricted, segmented
+from .pairs import Chosen, Missing, Scored, Scorer, refuse_unknown, restricted, segmented
 from .probabilities import (
     Predicted,
     Truth,
@@ -34,7 +34,6 @@ from .summary import Drawn
 
 Places: TypeAlias = "Place | Sequence[Place]"
 Patients: TypeAlias = "Place | Mapping[str, str] | None"
-MISSING = ("refuse", "empty", "skip")
 
 
 def evaluate(
@@ -81,8 +80,8 @@ def evaluate(
         VolumeError: the only case was refused. Of several cases, refused ones are in ``failed`` instead.
         UsageError: an argument out of its range, or an unknown class.
     """
-    if missing not in MISSING:
-        raise UsageError(f"missing must be one of {', '.join(MISSING)}, got {missing!r}")
+    if missing not in get_args(Missing):
+        raise UsageError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
     settings = Settings(*_tolerances(tolerance), lesion_iou, ignore_label, penalty)
     places = [predictions] if against is None else [predictions, against]
     shown = _names(places, names)
@@ -100,11 +99,11 @@ def evaluate(
 def _segmentations(
     places: Sequence[Places], shown: Sequence[str], scorer: Scorer, patients: Patients, draws: tuple[int, int]
 ) -> list[Model]:
-    masks = find_all(places)
+    masks = [find_masks(place) for place in places]
     scored = [scorer.score(one) for one in masks]
-    common = {result.case for result in scored[0].results}
-    for one in scored[1:]:
-        common = set(common_cases([result.case for result in one.results], list(common)))
+    common = set.intersection(*({result.case for result in one.results} for one in scored))
+    if not common:
+        raise DatasetError("the two models have no case in common", hint="Compare predictions of the same scans")
     kept = [restricted(one, common) for one in scored]
     names = scorer.names(masks[0]) or found_names([result for one in kept for result in one.results])
     refuse_unknown(scorer.settings.tolerances, names)

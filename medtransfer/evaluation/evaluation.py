@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_file, refuse_existing, refuse_unusable_folder, write_json
+from ..reporting.spreadsheet import quoted
 from ..version import __version__
 from .findings import Findings, Model
 from .page import write_evaluation_page
 from .wording import summary_text
 
-# a spreadsheet runs a cell that begins with one of these
-_RUNS = ("=", "+", "-", "@", "\t", "\r", "'")
 FILES = ("evaluation.csv", "evaluation.json", "evaluation.html")
 
 
@@ -112,5 +111,5 @@ def write_csv(rows: Sequence[dict[str, Any]], path: Path, overwrite: bool) -> No
 def _cell(value: Any) -> Any:
     """Nothing for NaN; text that a spreadsheet would run as a formula, quoted."""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_RUNS) else value
+        return quoted(value)
     return "" if value != value else value

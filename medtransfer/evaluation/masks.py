@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from ..data.cases import SUFFIXES, Layout, is_junk, strip_suffixes
+from ..data.cases import SUFFIXES, Layout, strip_suffixes
 from ..data.layouts import read_layout
 from ..errors import DatasetError
 
@@ -54,7 +54,7 @@ class Matched:
     """Pairs in the order of the references, and what found no partner."""
 
     pairs: tuple[Pair, ...]
-    extra: tuple[str, ...] = field(default=())
+    extra: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def _listed(path: Path) -> Masks:
 
 
 def _is_mask(file: Path) -> bool:
-    if is_junk(file.name) or file.name.startswith(".") or not file.name.lower().endswith(SUFFIXES):
+    if file.name.startswith(".") or not file.name.lower().endswith(SUFFIXES):
         return False
     return not _BESIDE.search(_case(file)) and not file.name.lower().endswith((".img", ".img.gz"))
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..checkpoint.strict_json import parse_json
+from ..data.class_names import FILE, names_by_number
 from ..errors import DatasetError, UsageError
 from .masks import Masks
 
 Names = dict[int, str]
-LABELS_FILE = "labels.json"
 _DEFINED = re.compile(r"(\d+)=(.+)")
 
 
@@ -72,7 +71,7 @@ def _known(predictions: Masks, references: Masks) -> Names | None:
     if references.layout and references.layout.classes:
         return _without_background(dict(enumerate(references.layout.classes)))
     home = references.path if references.path.is_dir() else references.path.parent
-    places = [home / LABELS_FILE, home / "dataset.json", home.parent / "dataset.json", predictions.path / LABELS_FILE]
+    places = [home / FILE, home / "dataset.json", home.parent / "dataset.json", predictions.path / FILE]
     file = next((place for place in places if place.is_file()), None)
     return read_names(file) if file else None
 
@@ -88,17 +87,10 @@ def read_names(file: Path) -> Names:
     try:
         document = parse_json(file.read_bytes())
         labels = document["labels"] if file.name == "dataset.json" else document
-        pairs = enumerate(labels) if isinstance(labels, list) else labels.items()
-        return _without_background(dict(_pair(key, value) for key, value in pairs))
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        return _without_background(names_by_number(labels))
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise DatasetError(f"names no classes: {error}", path=file, hint='Write {"1": "liver", ...}') from error
 
 
-def _pair(key: Any, value: Any) -> tuple[int, str]:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value, str(key)
-    return int(key), str(value["name"] if isinstance(value, dict) else value)
-
-
 def _without_background(names: Names) -> Names:
-    return {label: name for label, name in sorted(names.items()) if label != 0}
+    return {label: name for label, name in names.items() if label != 0}

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, wilcoxon
 
-from ..scoring.classification import mean_defined
+from ..scoring.classification import CASE_SCORES, mean_defined
 from .classified import Classified
 from .resampling import draw_weights, interval, weighted_means
-from .scores import ABSENT, COMPARED
+from .scores import ABSENT, COMPARED, LOW_IS_GOOD
 from .segmented import Segmented
 from .summary import Drawn
 
@@ -22,8 +22,6 @@ LEAST_PATIENTS = 6
 CHANCE = 0.05
 MEAN = "mean over the classes"
 ALL = "all cases"
-_LOW_IS_GOOD = ("hd95", "assd", "hd", "brier", "ece")
-_LABEL_FREE = ("accuracy", "balanced_accuracy", "f1", "auroc", "auprc", "brier", "ece")
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,9 @@ def compare(first: Drawn, second: Drawn) -> list[Difference]:
     of the other. A verdict needs both: an interval that leaves out zero, and p below 0.05.
     """
     if isinstance(first.results, Classified) and isinstance(second.results, Classified):
-        found = [_classified(first, second, score) for score in _LABEL_FREE]
+        found = [_classified(first, second, score) for score in CASE_SCORES]
     else:
-        found = [one for score in COMPARED for one in _segmented(first, second, score.name)]
+        found = [one for score in COMPARED for one in _segmented(first, second, score)]
     return [replace(one, verdict=_verdict(one)) for one in found]
 
 
@@ -102,7 +100,7 @@ def _verdict(one: Difference) -> str:
         return OPEN if one.wins == one.losses == 0 and one.ties >= LEAST_PATIENTS else TOO_FEW
     if not (one.low > 0 or one.high < 0) or (one.p is not None and one.p >= CHANCE):
         return OPEN
-    return FIRST if (one.value > 0) != (one.score in _LOW_IS_GOOD) else SECOND
+    return FIRST if (one.value > 0) != (one.score in LOW_IS_GOOD) else SECOND
 
 
 def _segmented(first: Drawn, second: Drawn, score: str) -> list[Difference]:
@@ -129,7 +127,7 @@ def _segmented(first: Drawn, second: Drawn, score: str) -> list[Difference]:
 
 def _oriented(results: Segmented, values: Floats, score: str) -> Floats:
     """(N, K) scores of which high ones are good; rightly left out is better than anything."""
-    return np.where(results.outcomes == ABSENT, np.inf, -values if score in _LOW_IS_GOOD else values)
+    return np.where(results.outcomes == ABSENT, np.inf, -values if score in LOW_IS_GOOD else values)
 
 
 def _means(a: Floats, b: Floats) -> tuple[Floats, Floats]:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from ..errors import DatasetError, UsageError
 from ..reporting.words import listed
-from .masks import Masks, Matched, Pair, Place, find_masks, match
+from .masks import Masks, Matched, Pair, match
 from .names import Names, all_labels, class_names
 from .segmentation import CaseResult, score_case, try_case
 from .segmented import Segmented, found_names
@@ -125,11 +125,6 @@ def segmented(scored: Scored, names: Names | None, patients: Mapping[str, str]) 
         raise DatasetError("no mask holds a structure, and nothing names the classes", hint="Write --classes 1=NAME")
     cases = [result.case for result in scored.results]
     return Segmented(known, scored.results, tuple(patients.get(case, case) for case in cases))
-
-
-def find_all(places: Sequence[Place | Sequence[Place]]) -> list[Masks]:
-    """The masks of several models."""
-    return [find_masks(place) for place in places]
 
 
 def refuse_unknown(tolerances: Mapping[str, float], names: Names) -> None:

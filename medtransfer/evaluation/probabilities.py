@@ -14,6 +14,7 @@ from ..data.cases import strip_suffixes
 from ..data.rows import Row, read_rows
 from ..errors import DatasetError
 from ..reporting.predictions import NAME as TABLE
+from ..reporting.spreadsheet import unquoted
 
 _CASE_COLUMNS = ("case", "id", "name")
 _LABEL_COLUMNS = ("label", "class", "target", "diagnosis")
@@ -156,8 +157,7 @@ def _case_of(row: Row, path: Path) -> str:
     image = next((cell for column, cell in row.cells.items() if column.startswith("image") and cell), "")
     if not name and not image:
         raise DatasetError(f"line {row.line}: names no case", path=path, hint="Add a column id, or image")
-    # predictions.csv quotes names that a spreadsheet would run
-    return name.removeprefix("'") or strip_suffixes(Path(image).name)
+    return unquoted(name) or strip_suffixes(Path(image).name)
 
 
 def _refuse_twice(cases: Sequence[str], path: Path) -> None:

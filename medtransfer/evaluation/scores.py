@@ -43,5 +43,7 @@ DISTANCES = ("hd95", "assd", "hd")
 #: facts beside the scores, which are not averaged
 FACTS = ("volume_ml", "reference_ml", "lesions", "lesions_detected", "lesions_predicted", "lesions_right")
 #: scores that two models are compared by
-COMPARED = tuple(score for score in SCORES if score.name in ("dice", "nsd", "hd95", "assd", "lesion_f1"))
+COMPARED = ("dice", "nsd", "hd95", "assd", "lesion_f1")
+#: of these and of those of a classification, the ones of which low values are good
+LOW_IS_GOOD = {*(score.name for score in SCORES if score.better == "low"), "brier", "ece"}
 TITLES = {score.name: score.title for score in SCORES}

@@ -20,7 +20,7 @@ CLASS_TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "ece": "ECE", "b
 
 def summary_text(findings: Findings) -> str:
     """A table a model, what is missing, and the comparison."""
-    parts = [part for model in findings.models for part in (_heading(findings, model), *_tables(model.drawn))]
+    parts = [part for model in findings.models for part in (_heading(model), *_tables(model.drawn))]
     if findings.differences:
         shown = [one for one in findings.differences if one.of in (MEAN, ALL) or one.score == "dice"]
         parts += ["", comparison_words(findings), text_table(*difference_table(shown))]
@@ -118,7 +118,7 @@ def lead(findings: Findings) -> str:
     return f"{' and '.join(figures)} over {_cases(drawn)}.{_caveats(model)}"
 
 
-def _heading(findings: Findings, model: Model) -> str:
+def _heading(model: Model) -> str:
     return f"{model.name}: {_cases(model.drawn)}, {len(model.drawn.results.names)} classes.{_caveats(model)}"
 
 

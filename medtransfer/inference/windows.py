@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import UsageError
+from ..volumes.padding import centred_margins, pad
 
 Shape = tuple[int, int, int]
 Run = Callable[[Tensor], Tensor]
@@ -176,7 +176,7 @@ def _window(image: Tensor, start: Shape, window: Shape, margins: Shape) -> Tenso
     both = [(max(0, -low), max(0, low + length - max(size, low))) for low, length, size in spans]
     if not any(itertools.chain(*both)):
         return cut
-    return F.pad(cut, [side for pair in reversed(both) for side in pair])
+    return pad(cut, both)
 
 
 def _cut(tensor: Tensor, start: Shape, window: Shape) -> Tensor:
@@ -193,7 +193,7 @@ def _starts(size: int, window: int, overlap: float) -> list[int]:
 
 def _margins(image: Tensor, padded: Shape) -> Shape:
     """How many voxels are padded before the first along each axis."""
-    return _shape((target - size) // 2 for size, target in zip(image.shape[1:], padded, strict=True))
+    return _shape(before for before, _ in centred_margins(image.shape[1:], padded))
 
 
 def _shape(sizes: Iterable[int]) -> Shape:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..volumes.padding import centred_margins, pad
 from ..volumes.prepare import Prepared
 from .contenders import stage_maps
 from .spectrum import Floats
@@ -91,10 +92,9 @@ def _crop(
     wanted = np.maximum(np.ceil(np.maximum(high - low, smallest) / stride).astype(int), 2) * stride
     start = np.clip((low + high - wanted) // 2, 0, np.maximum(np.array(array.shape[1:]) - wanted, 0))
     content = array[(slice(None), *(slice(a, a + size) for a, size in zip(start, wanted, strict=True)))]
-    missing = wanted - content.shape[1:]
-    before = missing // 2
-    margins = [int(n) for axis in (2, 1, 0) for n in (before[axis], missing[axis] - before[axis])]
-    return F.pad(torch.from_numpy(np.ascontiguousarray(content)), margins)[None], start - before
+    margins = centred_margins(content.shape[1:], wanted)
+    before = [low for low, _ in margins]
+    return pad(torch.from_numpy(np.ascontiguousarray(content)), margins)[None], start - before
 
 
 def _sampled(maps: Tensor, grid: Tensor) -> Floats:
@@ -108,6 +108,4 @@ def _tiles(image: Tensor, stride: np.ndarray) -> Iterator[Tensor]:
     parts = [np.array_split(np.arange(size), -(-size // TILE)) for size in image.shape[1:]]
     for index in itertools.product(*parts):
         tile = image[(slice(None), *(slice(int(part[0]), int(part[-1]) + 1) for part in index))]
-        missing = np.maximum(2 * stride - tile.shape[1:], 0)
-        margins = [int(n) for axis in (2, 1, 0) for n in (missing[axis] // 2, missing[axis] - missing[axis] // 2)]
-        yield F.pad(tile, margins)[None]
+        yield pad(tile, centred_margins(tile.shape[1:], 2 * stride))[None]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from medtransfer.errors import UsageError
-from medtransfer.files import atomic_file
+
+from .figures import write_png
 
 # dark colours of Okabe and Ito, which stand out on white; dash and marker carry the meaning without colour too
 _STYLES = (("#0072b2", "-", "o"), ("#d55e00", "--", "s"), ("#009e73", "-.", "^"), ("#cc79a7", ":", "D"))
@@ -57,9 +57,7 @@ def curves_png(
     axes.set_title(title, fontsize=12, loc="left")
     if value_range is not None:
         axes.set_ylim(*value_range)
-    with atomic_file(path, overwrite) as part:
-        FigureCanvasAgg(figure).print_png(str(part))
-    return Path(path)
+    return write_png(figure, path, overwrite)
 
 
 def _draw(curves: Mapping[str, Curve]) -> Figure:

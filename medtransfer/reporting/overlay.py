@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Stroke, withStroke
 
 from medtransfer.errors import UsageError
-from medtransfer.files import atomic_file
 
+from .figures import write_png
 from .palette import class_colour, class_rgb
 from .planes import PLANES, Convention, Plane, count_labels, structure_centre
 from .tables import text_of, volume_text
@@ -90,10 +88,7 @@ def overlay_png(
     figure.suptitle(text_of(title), fontsize=12, color="white", parse_math=False)
     foot = f"{_CONVENTIONS[convention]}. {note}Shown: {window}. Not for diagnosis."
     figure.text(0.5, 0.008, foot, ha="center", va="bottom", fontsize=8, color="0.75")
-    with atomic_file(path, overwrite) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        FigureCanvasAgg(figure).print_png(str(part))
-    return Path(path)
+    return write_png(figure, path, overwrite)
 
 
 def _write_legend(figure: Figure, entries: list[Patch]) -> None:

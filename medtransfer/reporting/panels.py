@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from medtransfer.errors import UsageError
-from medtransfer.files import atomic_file
+
+from .figures import dress, write_png
 
 Point = tuple[float, ...]
 """(x, y), or (x, y, low, high) with the ends of an interval."""
@@ -75,7 +75,7 @@ def panels_png(
     columns = _legend_columns(names)
     figure, grid = _grid(len(panels), math.ceil(len(names) / columns))
     for axes, (title, lines) in zip(grid, panels.items(), strict=False):
-        _dress(axes, title, x_ticks, log_x)
+        _set_up(axes, title, x_ticks, log_x)
         for name in (name for name in names if len(lines.get(name, ()))):
             _line(axes, lines[name], styles[name], shifts[name], name == baseline)
     if value_range is not None:
@@ -83,9 +83,7 @@ def panels_png(
     _label(grid, len(panels), x_label, y_label)
     handles = [grid[0].plot([], [], label=name, **style)[0] for name, style in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.4)
-    with atomic_file(path, overwrite) as part:
-        FigureCanvasAgg(figure).print_png(str(part))
-    return Path(path)
+    return write_png(figure, path, overwrite)
 
 
 def _styles(names: Sequence[str], baseline: str) -> dict[str, dict[str, Any]]:
@@ -149,12 +147,10 @@ def _line(axes: Axes, points: Sequence[Point], style: dict[str, Any], shift: flo
     axes.errorbar(x, y, yerr=bars, fmt="none", ecolor=style["color"], elinewidth=1.1, capsize=2.5, zorder=1)
 
 
-def _dress(axes: Axes, title: str, x_ticks: Mapping[float, str] | None, log_x: bool) -> None:
+def _set_up(axes: Axes, title: str, x_ticks: Mapping[float, str] | None, log_x: bool) -> None:
     axes.set_title(title, fontsize=10, loc="left")
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
+    dress(axes)
     axes.margins(x=0.05 if x_ticks is None or len(x_ticks) > 1 else 0.4)
-    axes.spines[["top", "right"]].set_visible(False)
     if log_x:
         axes.set_xscale("log")
     if x_ticks:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_file
+from .spreadsheet import quoted
 
 NAME = "predictions.csv"
-# a spreadsheet runs a cell that begins with one of these; the quote itself is marked too, so that one can undo it
-_RUNS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def write_predictions_csv(
@@ -49,10 +48,5 @@ def write_predictions_csv(
         writer.writerow(["case", "class", *(f"probability_{name}" for name in classes)])
         for case in cases:
             if shares := case.get("probabilities"):
-                writer.writerow([_plain(case["case"]), _plain(case["class"]), *(shares[name] for name in classes)])
+                writer.writerow([quoted(case["case"]), quoted(case["class"]), *(shares[name] for name in classes)])
     return target
-
-
-def _plain(text: str) -> str:
-    """Text that a spreadsheet takes for text."""
-    return f"'{text}" if text.startswith(_RUNS) else text

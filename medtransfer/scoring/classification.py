@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from .ranking_curves import auroc, average_precision
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+AnyInts = npt.NDArray[np.integer[Any]]
 
 #: scores of all cases together; the mean over the classes where a class has one of its own
 CASE_SCORES = ("accuracy", "balanced_accuracy", "f1", "auroc", "auprc", "brier", "ece")
@@ -60,7 +61,7 @@ def classification_scores(probabilities: Floats, labels: Ints, bins: int = BINS)
     return Scores(overall, by_class)
 
 
-def confusion(predicted: Ints, labels: Ints, num_classes: int) -> Ints:
+def confusion(predicted: AnyInts, labels: AnyInts, num_classes: int) -> Ints:
     """(..., K, K) counts: rows are the true classes, columns the predicted ones.
 
     >>> confusion(np.array([0, 1, 1]), np.array([0, 0, 1]), 2).tolist()

@@ -64,5 +64,18 @@ def overlap(mask: Mask, reference: Mask) -> Overlap:
     return Overlap(*(int(np.count_nonzero(one)) for one in (mask & reference, mask, reference)))
 
 
+def class_overlaps(table: npt.NDArray[np.int64]) -> list[Overlap]:
+    """The overlap of each class, from how many voxels of which class were taken for which.
+
+    Args:
+        table: (K, K) counts as of `medtransfer.scoring.classification.confusion`: rows are the true classes.
+
+    >>> class_overlaps(np.array([[5, 1], [2, 3]]))
+    [Overlap(both=5, found=7, wanted=6), Overlap(both=3, found=4, wanted=5)]
+    """
+    counts = np.stack([table.diagonal(), table.sum(axis=0), table.sum(axis=1)], axis=1)
+    return [Overlap(*row) for row in counts.tolist()]
+
+
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan

@@ -9,40 +9,27 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from monai.metrics import compute_roc_auc
 from torch import Tensor
 
+from ..scoring.classification import mean_defined
+from ..scoring.overlap import Overlap, class_overlaps
+from ..scoring.ranking_curves import auroc
 from .registry import METRICS
 
 
-def dice_counts(labels: Tensor, reference: Tensor, num_classes: int) -> np.ndarray:
-    """Voxels in both, in the prediction and in the reference, for each class.
+def count_overlaps(labels: Tensor, reference: Tensor, num_classes: int) -> list[Overlap]:
+    """The overlap of each class, background included; voxels are counted on the device that the tensors are on.
 
     Args:
         labels: Class numbers of any shape.
         reference: The same shape.
-        num_classes: K, background included.
+        num_classes: K.
 
-    Returns:
-        (3, K) whole numbers.
-
-    >>> dice_counts(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 2).tolist()
-    [[1, 1], [1, 2], [2, 1]]
+    >>> count_overlaps(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 2)[1]
+    Overlap(both=1, found=2, wanted=1)
     """
-    pairs = torch.bincount(labels.long().flatten() * num_classes + reference.long().flatten(), minlength=num_classes**2)
-    table = pairs.reshape(num_classes, num_classes).cpu().numpy()
-    return np.stack([table.diagonal(), table.sum(axis=1), table.sum(axis=0)])
-
-
-def dice_scores(counts: np.ndarray) -> np.ndarray:
-    """Dice of each class from (3, K) counts; NaN where neither mask holds the class, since nothing was to be found.
-
-    >>> dice_scores(np.array([[5, 0, 0], [5, 1, 0], [5, 0, 0]])).tolist()
-    [1.0, 0.0, nan]
-    """
-    both, found, wanted = counts.astype(float)
-    with np.errstate(invalid="ignore"):
-        return np.where(found + wanted > 0, 2 * both / (found + wanted), np.nan)
+    pairs = torch.bincount(reference.long().flatten() * num_classes + labels.long().flatten(), minlength=num_classes**2)
+    return class_overlaps(pairs.reshape(num_classes, num_classes).cpu().numpy())
 
 
 class _Gathered(BaseMetric):
@@ -74,13 +61,13 @@ class MeanDice(_Gathered):
         """Count the voxels of each case."""
         num_classes = len(self._classes())
         for sample in data_samples:
-            self.results.append(dice_counts(sample["labels"], sample["reference"], num_classes))
+            self.results.append(count_overlaps(sample["labels"], sample["reference"], num_classes))
 
-    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+    def compute_metrics(self, results: list[list[Overlap]]) -> dict[str, float]:
         """``mean`` and one entry a class, by its name."""
-        scores = np.stack([dice_scores(counts) for counts in results])[:, 1:]
-        by_class = {name: _mean(column) for name, column in zip(self._classes()[1:], scores.T, strict=True)}
-        return {"mean": _mean(np.array(list(by_class.values()))), **by_class}
+        dice = np.array([[case.dice for case in cases] for cases in list(zip(*results, strict=True))[1:]])
+        means = mean_defined(dice)
+        return {"mean": float(mean_defined(means)), **dict(zip(self._classes()[1:], means.tolist(), strict=True))}
 
     def _classes(self) -> list[str]:
         return list((self.dataset_meta or {})["classes"])
@@ -106,15 +93,13 @@ class ClassificationScores(_Gathered):
 
     def compute_metrics(self, results: list[tuple[Tensor, int]]) -> dict[str, float]:
         """``auroc``, ``accuracy`` and one AUROC a class, by its name."""
-        probabilities = torch.stack([found for found, _ in results])
-        reference = torch.tensor([wanted for _, wanted in results])
-        accuracy = float((probabilities.argmax(dim=1) == reference).float().mean())
+        probabilities = np.stack([found.double().numpy() for found, _ in results])
+        reference = np.array([wanted for _, wanted in results])
+        accuracy = float((probabilities.argmax(axis=1) == reference).mean())
         classes = list((self.dataset_meta or {})["classes"])
-        by_class = {
-            f"auroc_{name}": _auroc(probabilities[:, number], reference == number)
-            for number, name in enumerate(classes)
-        }
-        return {"auroc": _mean(np.array(list(by_class.values()))), "accuracy": accuracy, **by_class}
+        areas = auroc(probabilities.T, reference == np.arange(len(classes))[:, None])
+        by_class = {f"auroc_{name}": area for name, area in zip(classes, areas.tolist(), strict=True)}
+        return {"auroc": float(mean_defined(areas)), "accuracy": accuracy, **by_class}
 
 
 class RestorationScores(_Gathered):
@@ -138,18 +123,6 @@ class RestorationScores(_Gathered):
         """``r2`` over all patches together; NaN if all of them are constant."""
         wrong, total = np.array(results).sum(axis=0)
         return {"r2": float(1 - wrong / total) if total else math.nan}
-
-
-def _auroc(score: Tensor, is_class: Tensor) -> float:
-    if is_class.all() or not is_class.any():
-        return math.nan
-    return float(np.asarray(compute_roc_auc(score, is_class.long())))
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of the values that are not NaN; NaN if there is none."""
-    counted = values[~np.isnan(values)]
-    return float(counted.mean()) if len(counted) else math.nan
 
 
 for _metric in (MeanDice, ClassificationScores, RestorationScores):

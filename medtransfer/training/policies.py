@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -227,6 +228,19 @@ def _start(plan: FineTuning, task: Task, steps: int, steps_per_epoch: int) -> Fi
         # before the distributed wrapper counts what has gradients
         train_only(network, phases[0].trains, frozen_now(network))
     return hook
+
+
+def stated_epoch(loader: Mapping[str, Any]) -> int | None:
+    """Steps of an epoch where the config alone says them; None where they depend on the number of cases.
+
+    >>> stated_epoch({"batch_size": 4, "sampler": {"samples_per_epoch": 10}}), stated_epoch({"batch_size": 4})
+    (3, None)
+    """
+    samples = (loader.get("sampler") or {}).get("samples_per_epoch")
+    if not samples:
+        return None
+    batches = samples / loader.get("batch_size", 1)
+    return max(1, math.floor(batches) if loader.get("drop_last") else math.ceil(batches))
 
 
 def steps_of(cfg: Config, steps_per_epoch: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,11 +147,9 @@ def _assumed(cfg: Config) -> tuple[Layout, int, list[str]]:
 
 
 def _assumed_steps(cfg: Config) -> tuple[int, list[str]]:
-    loader = cfg.train_dataloader
-    samples = (loader.get("sampler") or {}).get("samples_per_epoch")
-    if samples:
-        batches = samples / loader.get("batch_size", 1)
-        return max(1, math.floor(batches) if loader.get("drop_last") else math.ceil(batches)), []
+    steps = policies.stated_epoch(cfg.train_dataloader)
+    if steps:
+        return steps, []
     return ASSUMED_STEPS, [f"the number of training cases is not known: an epoch is taken for {ASSUMED_STEPS} steps"]
 
 

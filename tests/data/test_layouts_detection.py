@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,13 @@ def test_d01_d06_what_is_no_dataset_is_refused(tmp_path: Path, files: dict[str, 
 
 def test_a_single_scan_is_no_dataset(make_scan: Callable[..., Path]) -> None:
     assert find_layout(make_scan()).problems == ("is one scan, not a dataset",)
+
+
+def test_the_problems_of_an_error_cross_a_process() -> None:
+    error = DatasetError("a; b", path="data", hint="Mend both")
+    error.problems = ("a", "b")
+    sent = pickle.loads(pickle.dumps(error))
+    assert (type(sent), str(sent), sent.problems) == (DatasetError, "data: a; b. Mend both.", ("a", "b"))
 
 
 def test_all_problems_come_in_one_pass_and_the_rest_can_be_used(write_cases: Write, tmp_path: Path) -> None:

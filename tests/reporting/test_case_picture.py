@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from medtransfer.errors import OutputExistsError, UsageError
-from medtransfer.reporting import case_picture, overlay
+from medtransfer.reporting import case_picture
 from medtransfer.reporting.case_picture import case_png
 from medtransfer.reporting.window import Window, display_window
 
@@ -55,7 +55,7 @@ def figures(monkeypatch) -> list:
         def print_png(self, path):
             Path(path).write_bytes(b"PNG")
 
-    monkeypatch.setattr(overlay, "FigureCanvasAgg", Canvas)
+    monkeypatch.setattr("medtransfer.reporting.figures.FigureCanvasAgg", Canvas)
     return kept
 
 

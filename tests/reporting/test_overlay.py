@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 from medtransfer.errors import OutputExistsError, UsageError
@@ -25,13 +26,12 @@ def labels() -> np.ndarray:
 def figures(monkeypatch) -> list:
     """Figures that were printed, to read their texts."""
     seen: list = []
-    original = overlay.FigureCanvasAgg
 
     def keep(figure):
         seen.append(figure)
-        return original(figure)
+        return FigureCanvasAgg(figure)
 
-    monkeypatch.setattr(overlay, "FigureCanvasAgg", keep)
+    monkeypatch.setattr("medtransfer.reporting.figures.FigureCanvasAgg", keep)
     return seen
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from medtransfer.errors import OutputExistsError
-from medtransfer.evaluation.probabilities import read_predicted
+from medtransfer.evaluation.probabilities import read_predicted, read_truth
 from medtransfer.reporting.predictions import NAME, write_predictions_csv
+from medtransfer.reporting.spreadsheet import unquoted
 
 ODD = ['a,b "c"', "line\nbreak", "=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", "'quoted", "weiß;ÿ", ""]
 
@@ -21,13 +22,21 @@ def test_names_come_back_whatever_they_are_and_none_is_a_formula(tmp_path: Path)
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["case", "class", "probability_a, b", "probability_=1+1"]
-    assert [row[0].removeprefix("'") for row in rows[1:]] == [name.removeprefix("'") for name in ODD[:7]] + [
-        "'quoted",
-        *ODD[8:],
-    ]
+    assert [unquoted(row[0]) for row in rows[1:]] == ODD
     assert all(not cell.startswith(("=", "+", "-", "@", "\t")) for row in rows for cell in row)
     assert {row[1] for row in rows[1:]} == {"'=1+1"}
     assert {tuple(map(float, row[2:])) for row in rows[1:]} == {(0.1, 0.9)}
+
+
+def test_evaluate_reads_back_names_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    names = ["=1+1", "+1", "-1", "@x", "'quoted", "''twice", "plain"]
+    cases = [{"case": name, "class": "a", "probabilities": {"a": 1.0, "b": 0.0}} for name in names]
+    path = write_predictions_csv(tmp_path / NAME, cases, ["a", "b"])
+    assert list(read_predicted(path).cases) == names
+    truth = tmp_path / "truth.csv"
+    written = [name for name in names if not name.startswith("''")]  # which would be the quoted form of another
+    truth.write_text("id,label\n" + "".join(f"{name},a\n" for name in written))
+    assert list(read_truth(truth).labels) == written
 
 
 def test_failed_cases_are_left_out_and_numbers_keep_their_digits(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.metrics import compute_dice
 
-from medtransfer.training.metrics import ClassificationScores, MeanDice, dice_counts, dice_scores
+from medtransfer.training.metrics import ClassificationScores, MeanDice, count_overlaps
 
 
 def test_dice_equals_monai_where_both_masks_hold_every_class() -> None:
@@ -17,7 +17,7 @@ def test_dice_equals_monai_where_both_masks_hold_every_class() -> None:
     labels, reference = (torch.randint(0, 3, (9, 9, 9), generator=generator) for _ in range(2))
     one_hot = [torch.nn.functional.one_hot(mask, 3).permute(3, 0, 1, 2)[None] for mask in (labels, reference)]
     expected = compute_dice(*one_hot)[0].numpy()
-    assert np.allclose(dice_scores(dice_counts(labels, reference, 3)), expected)
+    assert np.allclose([one.dice for one in count_overlaps(labels, reference, 3)], expected)
 
 
 def mean_dice(*pairs: tuple[list[int], list[int]]) -> dict[str, float]:

@@ -63,7 +63,7 @@ def test_the_shipped_schedule_scales_with_the_run_and_resumes_in_the_midst(
 ) -> None:
     shipped = find_config("resunet18_hippocampus")
     config = tmp_path / "mine.py"
-    bases = [str(shipped.parent / "_base_" / name) for name in ("models/resunet18.py", "datasets/decathlon.py")]
+    bases = [str(shipped.parent / "_base_" / name) for name in ("models/resunet18.py", "datasets/cases.py")]
     bases += [str(shipped.parent / "_base_" / name) for name in ("schedules/cosine.py", "runtime/default.py")]
     config.write_text(f"_base_ = {bases!r}\n")
     assert read_config(config).param_scheduler.type == "WarmupCosine"

@@ -1,9 +1,8 @@
 # Segmentation data in any layout that is known: Decathlon, nnU-Net raw, a CSV table, BIDS. The content tells which.
 # data_root, split, preprocessing and patch_size are stated once, for training, validation and the model's card.
 data_root = "data/dataset"
-split = dict(
-    fold=0, seed=0
-)  # the dataset's own folds or column `split`; without them a fifth of the patients validates
+# the dataset's own first fold or column `split`; without them a fifth of the patients validates
+split = dict(seed=0)
 preprocessing = dict(orientation="RAS", spacing=None, intensity=dict(scheme="zscore"))
 patch_size = [96, 96, 96]
 

@@ -1,0 +1,24 @@
+"""Names from files of others in tables that spreadsheets open: none of them may be run as a formula."""
+
+from __future__ import annotations
+
+# a spreadsheet runs a cell that begins with one of these; the quote itself is marked too, so that one can undo it
+_RUNS = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def quoted(text: str) -> str:
+    """Text that a spreadsheet takes for text: with a quote in front where it would run it.
+
+    >>> quoted("=1+1"), quoted("liver")
+    ("'=1+1", 'liver')
+    """
+    return f"'{text}" if text.startswith(_RUNS) else text
+
+
+def unquoted(cell: str) -> str:
+    """The text that :func:`quoted` was given.
+
+    >>> unquoted("'=1+1"), unquoted("'s-Hertogenbosch")
+    ('=1+1', "'s-Hertogenbosch")
+    """
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_RUNS) else cell
