@@ -18,6 +18,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from medtransfer.training.config import find_config
 from medtransfer.training.run import run
 
 CLASSES = (
@@ -57,12 +58,14 @@ def write_table(folder: Path, parts: dict[str, tuple[Path, Path, slice, str]]) -
     return folder / "cases.csv"
 
 
-def train(work: Path, name: str, data: Path, samples: int, intensity: str, **options: Any) -> float:
+def train(work: Path, name: str, data: Path, samples: int, intensity: str, transfer: dict[str, Any] | None) -> float:
     """Mean Dice on the validation part after five epochs."""
     preprocessing = {"preprocessing.spacing": [1.5, 1.5, 1.5], "preprocessing.intensity": {"scheme": intensity}}
     sampler = {"train_dataloader.sampler.samples_per_epoch": samples}
-    chosen = {**COMMON, **preprocessing, **sampler, "data_root": str(data), **options}
-    run("resunet18_cases", work / name, cfg_options=chosen)
+    chosen = {**COMMON, **preprocessing, **sampler, "data_root": str(data)}
+    config = work / f"{name}.py"
+    config.write_text(f"_base_ = {str(find_config('resunet18_cases'))!r}\ntransfer = {transfer!r}\n")
+    run(config, work / name, cfg_options=chosen)
     return float(json.loads((work / name / "report.json").read_text())["best"]["score"])
 
 
@@ -77,11 +80,11 @@ def main(spine: Path, work: Path) -> None:
         work / "mr",
         {"lower": (*files["mr"], slice(half, None), "train"), "upper": (*files["mr"], slice(half), "val")},
     )
-    train(work, "run_ct", ct, 360, "ct")
-    moved = {"transfer.source": str(work / "run_ct" / "best"), "transfer.head": "keep"}
+    train(work, "run_ct", ct, 360, "ct", None)
+    source = {"source": str(work / "run_ct" / "best"), "head": "keep"}
     print(json.dumps({
-        "from the CT": train(work, "run_moved", mr, 120, "zscore", **moved),
-        "from scratch": train(work, "run_scratch", mr, 120, "zscore"),
+        "from the CT": train(work, "run_moved", mr, 120, "zscore", source),
+        "from scratch": train(work, "run_scratch", mr, 120, "zscore", None),
     }))  # fmt: skip
 
 

@@ -42,7 +42,8 @@ def rows_of(name: str) -> tuple[list[str], str]:
     if not found:
         return [], ""
     rows = found["rows"].upper().rstrip("_").split("_")
-    return [row for row in rows if row in all_rows()], found["words"].replace("_", " ").strip()
+    words = re.sub(r"^to_[a-z]\d\d_", "", found["words"])
+    return [row for row in rows if row in all_rows()], words.replace("_", " ").strip()
 
 
 def all_rows() -> list[str]:

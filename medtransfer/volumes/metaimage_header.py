@@ -24,7 +24,7 @@ _TYPES = {
 _BIG_ENDIAN = ("binarydatabyteordermsb", "elementbyteordermsb")
 _MATRICES = {"transformmatrix", "orientation", "rotation"}
 _VECTORS = {"offset", "origin", "position", "elementspacing", "elementsize"}
-_LINE = re.compile(r"\s*(?P<key>\w+)\s*[=:]\s*(?P<value>.*)")
+_LINE = re.compile(r"\s*(?P<key>[^\s=:]+)\s*[=:]\s*(?P<value>.*)")
 _END = re.compile(rb"^\s*ElementDataFile\b[^\n]*(\n|\Z)", re.MULTILINE)
 
 
