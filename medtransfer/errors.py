@@ -138,4 +138,6 @@ def _resource_error(error: BaseException) -> ResourceError | None:
         return ResourceError(f"memory ran out{detail}", hint="Free some, or give a smaller input")
     if isinstance(error, OSError) and error.errno in _FULL:
         return ResourceError(f"cannot be written: {error.strerror}", path=error.filename, hint="Free some space")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return ResourceError("its name is too long for the file system", path=error.filename, hint="Shorten it")
     return None

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -48,11 +49,22 @@ def refuse_unusable_folder(folder: str | Path) -> None:
         UsageError: it, or the nearest parent that exists, is a file or is not writable.
     """
     folder = Path(folder)
-    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    nearest = next(path for path in (folder, *folder.absolute().parents) if _is_there(path))
     if not nearest.is_dir():
         raise UsageError("is a file, but a folder is to be written there", path=nearest, hint="Name another output")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError("cannot be written: permission denied", path=nearest, hint="Name another output")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # a name that is too long, or that holds a NUL
+        reason = f"cannot be written: {getattr(error, 'strerror', None) or error}"
+        raise UsageError(reason, path=path, hint="Name another output") from error
+    return True
 
 
 def refuse_outputs(outputs: Iterable[Path], inputs: Iterable[Path], overwrite: bool) -> None:
@@ -62,9 +74,9 @@ def refuse_outputs(outputs: Iterable[Path], inputs: Iterable[Path], overwrite: b
         UsageError: an output is an input.
         OutputExistsError: an output exists.
     """
-    sources = {path.resolve() for path in inputs}
+    sources = set(map(os.path.realpath, inputs))  # not `resolve`, which fails at links in a circle
     for output in outputs:
-        if output.resolve() in sources:
+        if os.path.realpath(output) in sources:
             raise UsageError("would overwrite an input", path=output, hint="Name another output folder")
         refuse_existing(output, overwrite)
 
@@ -120,7 +132,31 @@ def write_json(path: str | Path, document: object, overwrite: bool = True) -> No
     '{\\n  "dice": null\\n}\\n'
     """
     with atomic_file(path, overwrite) as part:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+        part.write_bytes(msgspec.json.format(_encode(document), indent=2) + b"\n")
+
+
+def text_of(name: str) -> str:
+    """A name that can be written as UTF-8: a file's name may hold bytes that are no text.
+
+    >>> text_of("scan\\udce9"), text_of("Größe")
+    ('scan\\\\udce9', 'Größe')
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _encode(document: object) -> bytes:
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:  # JSON has no escape for such names that all readers take
+        return msgspec.json.encode(_as_text(msgspec.to_builtins(document)))
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_text(item) for item in value]
+    return text_of(value) if isinstance(value, str) else value
 
 
 @contextmanager

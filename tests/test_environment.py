@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import socket
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmengine.config import Config
 import medtransfer as mt
 from medtransfer import requirements
 from medtransfer.cli import main
+from medtransfer.files import write_json
 from medtransfer.training import workers
 from tests.test_guards import FILES
 
@@ -92,3 +94,14 @@ def test_e20_no_shipped_config_forks_worker_processes() -> None:
     for path in paths:
         loaders = [Config.fromfile(path).get(f"{part}_dataloader") or {} for part in ("train", "val")]
         assert [loader.get("num_workers", 0) for loader in loaders] == [0, 0], path.name
+
+
+def test_i35_a_name_that_is_no_text_is_written_escaped(tmp_path: Path) -> None:
+    write_json(tmp_path / "report.json", {"case": "scan\udce9", "inputs": ["a/scan\udce9.nii"], "dice": float("nan")})
+    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert found == {"case": "scan\\udce9", "inputs": ["a/scan\\udce9.nii"], "dice": None}
+
+
+def test_an_empty_argument_is_no_path(capsys: Any) -> None:
+    assert main.run(["check", ""]) == 2
+    assert "must not be empty" in capsys.readouterr().err

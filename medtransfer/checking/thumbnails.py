@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import map_coordinates
 
 from ..errors import MedTransferError
+from ..files import text_of
 from ..reporting.figures import write_png
 from ..reporting.palette import class_rgb
 from ..reporting.planes import PLANES, Plane, structure_centre
@@ -166,7 +167,7 @@ def _with_titles(canvas: Pixels, shown: Sequence[Shown], tiles: Sequence[Pixels]
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     for number, one in enumerate(shown):
         left, top = number % COLUMNS * _TILE_WIDTH + 2 * _GAP, number // COLUMNS * _TILE_HEIGHT + _TITLE / 2 + 2
-        name = _short(one.facts.case, _LONGEST - len(one.why) - 2)
+        name = _short(text_of(one.facts.case), _LONGEST - len(one.why) - 2)
         text = axes.text(left, top, name, color="white", fontsize=10, va="center", parse_math=False)
         if one.why:
             axes.annotate(

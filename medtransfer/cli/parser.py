@@ -25,7 +25,15 @@ class Parser(argparse.ArgumentParser):
         options, extra = self.parse_known_args(list(arguments))
         if extra:
             self.error(f"unexpected argument {extra[0]!r}")
+        self._refuse_empty(options)
         return options
+
+    def _refuse_empty(self, options: argparse.Namespace) -> None:
+        """An empty text is what a shell makes of a variable that is not set; as a path it would be this folder."""
+        for action in self._actions:
+            given = getattr(options, action.dest, None)
+            if given == "" or (isinstance(given, list) and "" in given):
+                self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: must not be empty")
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2; an unknown option among what was given is blamed first, since it often causes the rest."""
@@ -77,6 +85,7 @@ def number_between(low: float, high: float, kind: Callable[[str], float] = float
     """
     name = "a whole number" if kind is int else "a number"
     range_text = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    range_text = "that is finite" if math.isinf(low) else range_text
 
     def convert(text: str) -> float:
         try:

@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("-i", "--input", metavar="IN", nargs="+", required=True,
         help="scans, folders of scans, or .txt lists: a case a line, its channel files separated by tabs")  # fmt: skip
     add("-o", "--output", metavar="OUT", required=True, help="the folder for CASE.nii.gz, CASE.json and report.json")
-    add("--nan", metavar="VALUE", type=float,
+    add("--nan", metavar="VALUE", type=number_between(-math.inf, math.inf),
         help="fill NaN and infinite voxels with VALUE; they are refused otherwise")  # fmt: skip
     add("--volume", metavar="N", type=number_between(0, math.inf, int), help="which volume of 4-D files, from 0")
     add("--json", action="store_true", help="the report as one JSON document")

@@ -12,11 +12,12 @@ from typing import TypeAlias
 from ..data.cases import SUFFIXES, Layout, strip_suffixes
 from ..data.layouts import read_layout
 from ..errors import DatasetError
+from ..volumes.stream import require_regular
 
 Place: TypeAlias = "str | os.PathLike[str]"
 TABLES = (".csv", ".tsv")
 _BESIDE = re.compile(r"(_probabilities|_cam)$")  # what predict writes next to a mask
-_ENDINGS = re.compile(r"(_0000|_seg|_dseg|_labels?|_mask|_gt)$", re.IGNORECASE)
+_ENDINGS = re.compile(r"(_0000|_seg|(_desc-[a-z0-9]+)?_dseg|_labels?|_mask|_gt)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ class Matched:
 
 
 def find_masks(place: Place | Sequence[Place]) -> Masks:
-    """The masks of a file, a list of files, a folder of files, a dataset folder (``dataset.json``), or a table.
+    """The masks of a file, a list of files, a folder of files, a dataset folder (``dataset.json`` or BIDS), or a table.
 
     Raises:
-        DatasetError: nothing is there, or two files of one case.
+        DatasetError: no mask is there, or two files of one case.
+        VolumeError: there is no such file or folder.
     """
     if isinstance(place, Sequence) and not isinstance(place, str):
         return Masks(Path(place[0]).parent if place else Path(), _by_case([Path(one) for one in place]))
@@ -74,8 +76,11 @@ def find_masks(place: Place | Sequence[Place]) -> Masks:
     if path.suffix.lower() in (*TABLES, ".json") or (path / "dataset.json").is_file():
         return _listed(path)
     if not path.is_dir():
+        require_regular(path)
         return Masks(path.parent, _by_case([path]))
-    files = _by_case([file for file in sorted(path.iterdir()) if _is_mask(file)])
+    files = _by_case([file for file in sorted(path.iterdir()) if _is_mask(file)] or _bids_masks(path))
+    if not files and (path / "dataset_description.json").is_file():
+        return _listed(path)
     if not files:
         hint = "Name the folder that holds the label files, such as labelsTr"
         raise DatasetError("is a folder without masks", path=path, hint=hint)
@@ -113,6 +118,11 @@ def _listed(path: Path) -> Masks:
     if not files:
         raise DatasetError("lists no masks", path=path, hint="Give the folder of the reference masks")
     return Masks(path, files, layout)
+
+
+def _bids_masks(path: Path) -> list[Path]:
+    """The masks of a folder of BIDS derivatives, as ``predict --bids`` writes them."""
+    return [file for file in sorted(path.glob("sub-*/**/*_dseg.*")) if _is_mask(file)]
 
 
 def _is_mask(file: Path) -> bool:

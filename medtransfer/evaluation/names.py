@@ -36,10 +36,10 @@ def class_names(
     if chosen is None:
         return known
     if isinstance(chosen, Mapping):
-        return {int(label): name for label, name in chosen.items() if int(label)}
+        return _distinct([(int(label), name) for label, name in chosen.items()])
     defined = [_DEFINED.fullmatch(word) for word in chosen]
     if all(defined):
-        return {int(found[1]): found[2] for found in defined if found and int(found[1])}
+        return _distinct([(int(found[1]), found[2]) for found in defined if found])
     return (
         {label: known[label] for label in (_label(word, known or {}) for word in chosen)} if known else _unknown(chosen)
     )
@@ -49,6 +49,16 @@ def all_labels(predictions: Masks, references: Masks, names: Names | None) -> fr
     """The labels that masks may hold: all known ones, also those that are not scored; None if any may occur."""
     known = _known(predictions, references)
     return None if names is None else frozenset({*names, *(known or {})})
+
+
+def _distinct(pairs: Sequence[tuple[int, str]]) -> Names:
+    """Without the background; a name or a number that comes twice would hide a class."""
+    for place in (0, 1):
+        given = [pair[place] for pair in pairs]
+        twice = next((one for one in given if given.count(one) > 1), None)
+        if twice is not None:
+            raise UsageError(f"classes: {twice} is given twice", hint="Give each label its own name")
+    return {label: name for label, name in pairs if label}
 
 
 def _unknown(chosen: Sequence[str]) -> Names:

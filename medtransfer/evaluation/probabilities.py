@@ -75,6 +75,8 @@ def read_truth(place: str | os.PathLike[str]) -> Truth:
         DatasetError: a column or a label is missing, or a case occurs twice.
     """
     path = Path(place)
+    if path.is_dir():
+        raise DatasetError("is a folder, but true classes stand in a table", path=path, hint="Name its CSV file")
     columns, rows, problems = read_rows(path)
     label = next((name for name in _LABEL_COLUMNS if name in columns), None)
     if label is None:

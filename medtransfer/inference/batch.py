@@ -19,6 +19,7 @@ from ..reporting.predictions import NAME as PREDICTIONS
 from ..reporting.predictions import write_predictions_csv
 from ..version import __version__
 from .bids import write_dataset_files
+from .cam import activation_method
 from .casework import Casework, failure, record_of
 from .identity import identity_of, read_case, require_checksums
 from .member import Member
@@ -123,6 +124,8 @@ def predict_batch(
 def run_batch(predictor: Predictor, order: Order, on_case: OnCase | None = None) -> Batch:
     """Do what :func:`medtransfer.inference.order.plan_batch` planned; arguments and errors as `predict_batch`."""
     begin = time.perf_counter()
+    if order.extras.cam:
+        activation_method(predictor.engine.network)
     identity = identity_of(predictor, order)
     records = _kept(order, identity) if order.resume else {}
     missing = [scan for scan in order.scans if scan.name not in records]
@@ -256,9 +259,15 @@ def _write_shared(predictor: Predictor, order: Order, report: Document) -> None:
         from ..reporting.batch_page import write_batch_page
 
         write_batch_page(report, folder, overwrite=True)
-    done = [case for case in report["cases"] if case["status"] != "failed"]
-    if extras.viewer and done:
-        from ..reporting.viewer import MOST_CASES, write_viewer
+    if extras.viewer and report["done"]:
+        _write_viewer(order, report)
 
-        shown = [(case["case"], case["inputs"][0], folder / case["outputs"][0]) for case in done[:MOST_CASES]]
-        write_viewer(folder / VIEWER, shown, classes, overwrite=True)
+
+def _write_viewer(order: Order, report: Document) -> None:
+    from ..reporting.batch_page import find_unusual, review_order
+    from ..reporting.viewer import MOST_CASES, write_viewer
+
+    cases = {case["case"]: case for case in report["cases"]}
+    first = review_order(report["cases"], find_unusual(report["cases"]))[:MOST_CASES]
+    shown = [(name, cases[name]["inputs"][0], order.folder / cases[name]["outputs"][0]) for name in first]
+    write_viewer(order.folder / VIEWER, shown, report["classes"], overwrite=True, volume=order.volume or 0)

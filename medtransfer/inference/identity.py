@@ -16,6 +16,7 @@ import nibabel as nib
 
 from ..checkpoint.card import ModelCard
 from ..errors import OutputExistsError, UsageError
+from ..files import text_of
 from ..volumes.dicom import split_series
 from .order import Order
 from .parts import read_json
@@ -97,7 +98,10 @@ def read_case(record: Path, outputs: Sequence[Path], identity: Mapping[str, Any]
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an output is there and not cut short: of a NIfTI file, whether it is as long as its header says."""
+    """Whether an output is there and not cut short: of a NIfTI file, whether it is as long as its header says.
+
+    The gate of ``volumes.read`` would unpack every mask of a batch; these were written here, and two numbers tell.
+    """
     if not path.is_file() or not path.stat().st_size:
         return False
     if not path.name.endswith(".nii.gz"):
@@ -115,7 +119,11 @@ def is_whole(path: Path) -> bool:
 
 def _facts(path: Path) -> list[Any]:
     stats = [file.stat() for file in _files_behind(path)]
-    return [path.name, sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)]
+    return [
+        text_of(path.name),
+        sum(stat.st_size for stat in stats),
+        max((stat.st_mtime_ns for stat in stats), default=0),
+    ]
 
 
 def _files_behind(path: Path) -> list[Path]:

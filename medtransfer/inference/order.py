@@ -99,7 +99,9 @@ class Extras:
             raise UsageError(f"{wrong[0]} is for a {other}, the model is made for {task}", hint="Leave it out")
         if self.cam and models > 1:
             raise UsageError("cam is for one model, not for an ensemble", hint="Give one of them")
-        for name in self.formats:
+        for number, name in enumerate(self.formats):
+            if name in self.formats[:number]:
+                raise UsageError(f"also: {name} is named twice", hint="Name it once")
             if name not in FORMATS:
                 raise UsageError(f"there is no format {name!r} for masks", hint=f"Formats are {', '.join(FORMATS)}")
             require_extra(FORMATS[name].module, FORMATS[name].extra, name)

@@ -105,21 +105,28 @@ class Part:
         By hand it is the one whose report was written last. Under torchrun it is the first process, which waits for
         the others; one that dies is torchrun's to notice.
         """
-        paths = [folder / self.report_name(number) for number in range(self.count)]
         if self.run:
-            return self._wait(paths, order) if self.leads else None
-        found = [read_json(path) for path in paths]
-        if not all(self._belongs(document, order) for document in found):
+            return self._wait(folder, order) if self.leads else None
+        found = self._reports(folder, order)
+        if found is None:
             return None
-        ages = [(path.stat().st_mtime_ns, number) for number, path in enumerate(paths)]
-        return [document for document in found if document] if max(ages)[1] == self.number else None
+        ages = [((folder / self.report_name(number)).stat().st_mtime_ns, number) for number in range(self.count)]
+        return found if max(ages)[1] == self.number else None
 
-    def _wait(self, paths: Sequence[Path], order: str) -> list[Document]:
-        while True:
-            found = [document for path in paths if self._belongs(document := read_json(path), order) and document]
-            if len(found) == len(paths):
-                return found
+    def _wait(self, folder: Path, order: str) -> list[Document]:
+        while (found := self._reports(folder, order)) is None:
             time.sleep(_POLL)
+        return found
+
+    def _reports(self, folder: Path, order: str) -> list[Document] | None:
+        """The reports of all parts; None as soon as one is missing, however many there are to be."""
+        found = []
+        for number in range(self.count):
+            document = read_json(folder / self.report_name(number))
+            if not self._belongs(document, order):
+                return None
+            found.append(document or {})
+        return found
 
     def _belongs(self, document: Document | None, order: str) -> bool:
         """Whether a report is of this run: not one that an earlier run has left there."""

@@ -57,7 +57,8 @@ class Predictor:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` (float32 on a CPU, float16 by autocast on CUDA), ``float32``, ``bfloat16`` or ``float16``.
         tile: ``auto``: the whole scan in one pass if it fits the memory and no norm layer takes its statistics from the
-            input, else windows of the card's patch size; ``whole``; or a window size in voxels of the working grid.
+            input, else windows of the card's patch size; ``whole``; or the size of a window in voxels of the working
+            grid, one or three numbers.
         memory: GiB that one pass may take; ``auto``: a share of what is free.
         card: For a network without one: a card, or a mapping of its fields. Default: no resampling, z-score,
             channels and classes by number.
@@ -86,7 +87,7 @@ class Predictor:
         model: Model | Sequence[Model],
         device: str | torch.device = "auto",
         precision: str = "auto",
-        tile: str | Sequence[int] = "auto",
+        tile: str | int | Sequence[int] = "auto",
         memory: str | float = "auto",
         card: ModelCard | Mapping[str, Any] | None = None,
         overlap: float = 0.5,
@@ -99,10 +100,13 @@ class Predictor:
         chosen = choose_device(device)
         dtype = choose_precision(precision, chosen)
         settings = Settings(_checked_tile(tile, overlap), _checked_memory(memory), overlap)
-        models: list[Model] = list(model) if isinstance(model, list | tuple) else [model]  # type: ignore[list-item]
+        models = _checked_models(model)
         self.members = [_member(one, card, chosen, dtype, settings) for one in models]
         self.card, self.crop, self.tta = self._common_card(), crop, tta
         self.cleaning = Cleaning.build(self.card.classes, classes, largest_component, fill_holes)
+        if self.card.task != "segmentation" and self.cleaning != Cleaning():
+            reason = f"classes, largest_component and fill_holes change masks, the model is made for {self.card.task}"
+            raise UsageError(reason, hint="Leave them out")
         self._notes = _choose_flips(self.members) if tta else []
 
     @property
@@ -202,6 +206,18 @@ class Predictor:
         return cards[0]
 
 
+def _checked_models(model: Model | Sequence[Model]) -> list[Model]:
+    """The models of an ensemble; one that is given twice would have two votes."""
+    models: list[Model] = list(model) if isinstance(model, list | tuple) else [model]  # type: ignore[list-item]
+    if not models:
+        raise UsageError("an empty list of models", hint="Give at least one")
+    folders = [os.path.realpath(one) for one in models if not isinstance(one, nn.Module)]
+    twice = next((folder for number, folder in enumerate(folders) if folder in folders[:number]), None)
+    if twice is not None:
+        raise UsageError("is given twice for one ensemble", path=twice, hint="Name each model once")
+    return models
+
+
 def _member(
     model: Model,
     card: ModelCard | Mapping[str, Any] | None,
@@ -225,7 +241,7 @@ def _choose_flips(members: Sequence[Member]) -> list[str]:
         axes = member.card.mirror_axes
         if axes is not None and not axes:
             reason = "was trained without mirror images, so that they would mislead it"
-            raise UsageError(reason, path=member.folder, hint="Leave test-time flips out")
+            raise UsageError(reason, path=member.folder, hint="Leave tta out")
         member.flips = tuple(axes or range(3))
         notes += [] if axes else ["the card does not say which axes training mirrored: all three were at prediction"]
     return list(dict.fromkeys(notes))
@@ -240,9 +256,11 @@ def _prepare(scan: Volume, card: ModelCard) -> Prepared:
     return prepare(scan, card.orientation, card.spacing, card.intensity, card.intensity_ranges, card.input_channels)
 
 
-def _checked_tile(tile: str | Sequence[int], overlap: float) -> str | tuple[int, ...]:
+def _checked_tile(tile: str | int | Sequence[int], overlap: float) -> str | tuple[int, ...]:
     if isinstance(tile, str) and tile not in ("auto", "whole"):
-        raise UsageError(f"tile must be auto, whole or three sizes in voxels, got {tile!r}")
+        raise UsageError(f"tile must be auto, whole, or one or three sizes in voxels, got {tile!r}")
+    if isinstance(tile, int):
+        tile = (tile,) * 3
     if not isinstance(tile, str):
         plan_windows((1, 1, 1), tile, overlap)
         return tuple(tile)

@@ -64,6 +64,8 @@ def refuse_equal_names(named: Iterable[tuple[str, Path]]) -> None:
     """
     seen: dict[str, Path] = {}
     for name, file in named:
+        if seen.get(name) == file:
+            raise UsageError("is given twice", path=file, hint="Name it once")
         if name in seen:
             reason = f"{seen[name]} and {file} would both be written as {name!r}"
             raise UsageError(reason, hint="Predict them into different folders")
@@ -71,7 +73,10 @@ def refuse_equal_names(named: Iterable[tuple[str, Path]]) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    try:
+        entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise VolumeError(f"is a folder that cannot be read: {error.strerror}", path=path) from error
     files = [entry for entry in entries if _LISTED.search(entry.name) or _is_series(entry)]
     files += [path] if _is_series(path) else []  # slices beside other scans: never passed over in silence
     if not files:
@@ -119,4 +124,6 @@ def _lines(path: Path) -> Iterator[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise VolumeError(f"is a list that cannot be read: {reason}", path=path) from error
+    if "\0" in text:
+        raise VolumeError("is a list that cannot be read: it is not text", path=path)
     return (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))

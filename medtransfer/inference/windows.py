@@ -76,7 +76,7 @@ def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float = 0
     """
     sizes = list(window)
     if len(sizes) != 3 or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise UsageError(f"tile must be auto, whole or three sizes in voxels above 0, got {window}")
+        raise UsageError(f"tile must be auto, whole, or one or three sizes in voxels above 0, got {window}")
     if not 0 <= overlap < 1:
         raise UsageError(f"overlap must be at least 0 and below 1, got {overlap}")
     return Plan(_shape(max(pair) for pair in zip(shape, sizes, strict=True)), _shape(sizes), overlap)

@@ -13,11 +13,12 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Stroke, withStroke
 
 from medtransfer.errors import UsageError
+from medtransfer.files import text_of
 
 from .figures import write_png
 from .palette import class_colour, class_rgb
 from .planes import PLANES, Convention, Plane, count_labels, structure_centre
-from .tables import text_of, volume_text
+from .tables import volume_text
 from .window import Window, display_window
 
 _OPACITY = 0.55

@@ -64,12 +64,3 @@ def volume_text(ml: float) -> str:
     """
     digits = 0 if ml == 0 or ml >= 100 else 2 if ml < 10 else 1
     return f"{ml:.{digits}f} ml"
-
-
-def text_of(name: str) -> str:
-    """A name that can be written as UTF-8: a file's name may hold bytes that are no text.
-
-    >>> text_of("scan\\udce9"), text_of("Größe")
-    ('scan\\\\udce9', 'Größe')
-    """
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from scipy import ndimage
 
 from medtransfer.errors import UsageError, VolumeError
-from medtransfer.files import atomic_file, refuse_existing
+from medtransfer.files import atomic_file, refuse_existing, text_of
 from medtransfer.volumes.grid import same_grid
 from medtransfer.volumes.read import read_labels, read_volume
 
@@ -25,7 +25,6 @@ from .niivue import read_niivue
 from .page import script_hash
 from .palette import class_rgb
 from .planes import count_labels, structure_centre
-from .tables import text_of
 from .window import display_window
 
 #: cases on one page; a browser holds all of them in memory
@@ -47,6 +46,7 @@ def write_viewer(
     overwrite: bool = False,
     *,
     title: str = "medtransfer predict",
+    volume: int = 0,
 ) -> Path:
     """Write a page that shows scans with their masks in a browser, without a server and without a network.
 
@@ -60,6 +60,7 @@ def write_viewer(
         classes: Names by label; ``classes[0]`` is background.
         overwrite: Replace an existing page.
         title: The page's heading.
+        volume: Which volume of 4-D scans is shown.
 
     Raises:
         MissingExtraError: the extra ``view`` is not installed.
@@ -72,7 +73,7 @@ def write_viewer(
         raise UsageError(f"a viewer shows 1 to {MOST_CASES} cases, got {len(cases)}", hint="Name some of them")
     niivue = read_niivue()
     limit = min(MOST_VOXELS, MOST_PAGE_VOXELS // len(cases))
-    shown = [_read_case(case, classes, limit) for case in cases]
+    shown = [_read_case(case, classes, limit, volume) for case in cases]
     script = f"{niivue.script}\n{_DRIVER.read_text(encoding='utf-8')}"
     document = {
         "classes": [{"name": name, "colour": class_rgb(label)} for label, name in enumerate(classes)],
@@ -97,9 +98,9 @@ class ShownCase:
     mask: str
 
 
-def _read_case(case: Case, classes: Sequence[str], limit: int) -> ShownCase:
+def _read_case(case: Case, classes: Sequence[str], limit: int, volume: int) -> ShownCase:
     name, scan_file, mask_file = case
-    scan, mask = read_volume(scan_file, nan=0.0, volume=0), read_labels(mask_file)
+    scan, mask = read_volume(scan_file, nan=0.0, volume=volume), read_labels(mask_file)
     if not same_grid(scan.grid, mask.grid):
         raise VolumeError(f"lies on another grid than its scan, {scan_file}", path=mask_file)
     if not 0 <= mask.array.min() <= mask.array.max() < len(classes):

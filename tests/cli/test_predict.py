@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,7 +151,9 @@ def test_options_reach_the_predictor_and_the_batch(
 
 def test_an_ensemble_with_a_choice_of_classes(model: Path, scans: Path, tmp_path: Path) -> None:
     options = ["--classes", "spleen", "--largest-component", "--device", "cpu"]
-    assert predict(model, model, "-i", scans, "-o", tmp_path / "out", *options) == 0
+    other = shutil.copytree(model, tmp_path / "other")
+    assert predict(model, model, "-i", scans, "-o", tmp_path / "out", *options) == 2  # it would have two votes
+    assert predict(model, other, "-i", scans, "-o", tmp_path / "out", *options) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert len(report["models"]) == 2
     assert set(np.unique(nib.load(tmp_path / "out" / "n0000.nii.gz").dataobj)) <= {0, 2}

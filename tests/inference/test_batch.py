@@ -371,3 +371,57 @@ def test_e21_a_file_system_that_cannot_rename_leaves_the_older_mask(
         predict_batch(predictor, scans / "a.nii.gz", out, overwrite=True)
     assert bits(out) == before
     assert not [name for name in names(out) if "part" in name]
+
+
+def test_i35_names_that_are_no_text_are_written_and_kept(models: list[Path], scans: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"sur\xff.nii.gz")
+    (scans / "a.nii.gz").rename(scans / name)
+    predictor = Predictor(models[0], device="cpu")
+    batch = predict_batch(predictor, scans, tmp_path / "out")
+    assert batch.report["done"] == 4
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["cases"][3]["case"] == "sur\\udcff"
+    again = predict_batch(predictor, scans, tmp_path / "out", resume=True)
+    assert set(statuses(again.report).values()) == {"kept"}
+
+
+def test_i36_links_in_a_circle_and_folders_that_cannot_be_read_are_refused(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.nii.gz").symlink_to("a.nii.gz")
+    with pytest.raises(VolumeError, match="symbolic links"):
+        predict_batch(predictor, tmp_path / "a.nii.gz", tmp_path / "out")
+    (tmp_path / "nul.txt").write_bytes(b"a\0.nii.gz\n")
+    with pytest.raises(VolumeError, match="not text"):
+        predict_batch(predictor, tmp_path / "nul.txt", tmp_path / "out")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(VolumeError, match="folder that cannot be read"):
+        predict_batch(predictor, tmp_path, tmp_path / "out")
+
+
+def test_e11_names_too_long_for_the_file_system_are_refused(
+    predictor: Predictor, scan: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="cannot be written"):
+        predict_batch(predictor, scan(), tmp_path / ("x" * 300))
+    long = scan(f"{'L' * 240}.nii.gz")
+    batch = predict_batch(predictor, [long, scan()], tmp_path / "out", extras={"probabilities": True})
+    assert [case.get("exit_code") for case in batch.report["cases"]] == [6, None]
+    assert not list((tmp_path / "out").glob("LL*"))
+
+
+def test_a_scan_given_twice_is_called_so(predictor: Predictor, scan: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is given twice"):
+        predict_batch(predictor, [scan(), scan()], tmp_path / "out")
+    with pytest.raises(UsageError, match="named twice"):
+        predict_batch(predictor, scan(), tmp_path / "out", extras={"formats": ("seg.nrrd", "seg.nrrd")})
+
+
+def test_an_activation_that_cannot_be_had_is_refused_before_any_case(
+    networks: Any, scans: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="classifier of the zoo"):
+        predict_batch(Predictor(networks["mean"](), device="cpu"), scans, tmp_path / "out", extras={"cam": True})

@@ -149,3 +149,17 @@ def test_extras_are_asked_of_a_kept_case_too(scans: list[Path], tmp_path: Path) 
     assert [case["status"] for case in again.report["cases"]] == ["done", "done"]
     assert (out / "a_probabilities.nii.gz").exists()
     np.testing.assert_array_equal(nib.load(out / "a.nii.gz").get_fdata(), before)
+
+
+def test_the_viewer_shows_suspicious_cases_first_and_the_volume_that_was_asked_for(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[str, Any] = {}
+    monkeypatch.setattr(viewer, "write_viewer", lambda path, cases, classes, **more: shown.update(more, cases=cases))
+    values = np.random.default_rng(0).normal(size=(6, 5, 4, 2)).astype(np.float32)
+    for name, factor in (("a", 1), ("b", 0)):  # b is constant, which is warned of
+        nib.save(nib.Nifti1Image(values * np.float32(factor), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    files = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
+    predict_batch(predictor, files, tmp_path / "out", volume=1, extras={"viewer": True})
+    assert [case[0] for case in shown["cases"]] == ["b", "a"]
+    assert shown["volume"] == 1

@@ -134,3 +134,9 @@ def test_the_first_of_torchrun_waits_for_this_very_run(
     assert meanwhile == [], "it took the report of an earlier run, or of one that was restarted"
     assert (batch.is_leading, batch.exit_code, batch.failed) == (True, 5, ["c"])
     assert [case["case"] for case in batch.report["cases"]] == list("abcde")
+
+
+def test_a_number_of_parts_that_nobody_starts_costs_no_time(tmp_path: Path) -> None:
+    begin = time.perf_counter()
+    assert Part(3, 50_000_000).gather(tmp_path, "order") is None
+    assert time.perf_counter() - begin < 1

@@ -68,7 +68,7 @@ def test_a_small_volume_is_padded_to_the_patch_of_training() -> None:
 
 @pytest.mark.parametrize("tile", [(0, 4, 4), (4, 4), (4, -1, 4), (4.5, 4, 4)])
 def test_a09_a_window_that_cannot_be_is_refused(tile: Any) -> None:
-    with pytest.raises(UsageError, match="three sizes in voxels"):
+    with pytest.raises(UsageError, match="one or three sizes in voxels"):
         plan_windows((5, 5, 5), tile)
 
 

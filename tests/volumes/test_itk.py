@@ -359,3 +359,9 @@ def test_an_image_that_itk_reads_otherwise_is_refused(save: Save, monkeypatch: A
     path = save("scan.nrrd")
     monkeypatch.setattr(sitk.ImageFileReader, "GetSize", lambda _: (7, 5, 4))
     assert "ITK reads the sizes [7, 5, 4] with 1 channels, its header says [6, 5, 4]" in refusal(path)
+
+
+@pytest.mark.parametrize("key", ["dim[0]", "0008|0060", "pixdim[1]"])
+def test_i33_keys_that_itk_carries_over_from_other_formats_are_fields(save: Save, key: str) -> None:
+    path = rewrite(save("a.mha"), (b"ElementSpacing", f"{key} = 3\nElementSpacing".encode()))
+    np.testing.assert_array_equal(read_volume(path).array, read_volume(save("b.mha")).array)
