@@ -111,7 +111,8 @@ class Casework:
             self._write(prediction, found.activation, outputs)
         except BaseException:
             for path in fresh:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # not there, or its name is why nothing could be written
+                    path.unlink()
             raise
         seconds = found.seconds + time.perf_counter() - begin
         return record_of(self.order, scan, "done", prediction.to_dict(), seconds)

@@ -196,11 +196,11 @@ def test_a12_a_plain_c_locale_works(python):
 
 
 def test_an_empty_argument_is_no_path(capsys):
-    assert run(["predict", "-m", "model", "-i", "", "-o", "out"]) == 2
+    assert main.run(["predict", "-m", "model", "-i", "", "-o", "out"]) == 2
     assert "-i/--input: must not be empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "x"])
 def test_a09_a_value_for_nan_is_finite(capsys, value):
-    assert run(["predict", "-m", "model", "-i", "scan.nii", "-o", "out", "--nan", value]) == 2
+    assert main.run(["predict", "-m", "model", "-i", "scan.nii", "-o", "out", "--nan", value]) == 2
     assert "must be a number that is finite" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medtransfer.errors import DatasetError, UsageError
+from medtransfer.errors import DatasetError, UsageError, VolumeError
 from medtransfer.evaluation.evaluate import evaluate
 from medtransfer.evaluation.masks import Masks, find_masks, match
 from medtransfer.evaluation.names import read_names
@@ -135,3 +135,26 @@ def test_two_models_are_compared_on_the_cases_that_both_have(folders: tuple[Path
     assert [model.drawn.results.cases for model in found.models] == [("a", "c", "d")] * 2
     assert found.failed == ["b"]
     assert found.differences[0].value == 0
+
+
+def test_a_name_that_is_not_there_is_said_on_either_side(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(VolumeError, match="nowhere: no such file"):
+        evaluate(tmp_path / "nowhere", folders[1], draws=20)
+    with pytest.raises(VolumeError, match="nowhere: no such file"):
+        evaluate(folders[0], tmp_path / "nowhere", draws=20)
+
+
+def test_bids_derivatives_are_matched_with_the_datasets_masks(tmp_path: Path, write_mask: Any) -> None:
+    for folder, ending in (("predicted", "dseg"), ("reference", "desc-manual_dseg")):
+        for subject in ("sub-1", "sub-2"):
+            write_mask(tmp_path / folder / subject / "anat" / f"{subject}_{ending}.nii.gz", two_structures())
+    found = match(find_masks(tmp_path / "predicted"), find_masks(tmp_path / "reference"))
+    assert [pair.prediction.name for pair in found.pairs if pair.prediction] == [
+        "sub-1_dseg.nii.gz",
+        "sub-2_dseg.nii.gz",
+    ]
+
+
+def test_two_labels_of_one_name_are_refused(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(UsageError, match="liver is given twice"):
+        evaluate(*folders, classes=["1=liver", "2=liver"], draws=20)

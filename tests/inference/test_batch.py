@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 import medtransfer as mt
-from medtransfer.errors import OutputExistsError, ResourceError, UsageError, VolumeError
+from medtransfer.errors import ModelError, OutputExistsError, ResourceError, UsageError, VolumeError
 from medtransfer.inference.batch import predict_batch
 from medtransfer.inference.bids import bids_scan
 from medtransfer.inference.identity import is_whole
@@ -408,7 +409,8 @@ def test_e11_names_too_long_for_the_file_system_are_refused(
     with pytest.raises(UsageError, match="cannot be written"):
         predict_batch(predictor, scan(), tmp_path / ("x" * 300))
     long = scan(f"{'L' * 240}.nii.gz")
-    batch = predict_batch(predictor, [long, scan()], tmp_path / "out", extras={"probabilities": True})
+    extras = Extras(probabilities=True, formats=("seg.nrrd",))
+    batch = predict_batch(predictor, [long, scan()], tmp_path / "out", extras=extras)
     assert [case.get("exit_code") for case in batch.report["cases"]] == [6, None]
     assert not list((tmp_path / "out").glob("LL*"))
 

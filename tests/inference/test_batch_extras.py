@@ -15,6 +15,7 @@ from medtransfer.errors import MissingExtraError, UsageError, VolumeError
 from medtransfer.inference.batch import predict_batch
 from medtransfer.inference.predictor import Predictor
 from medtransfer.inference.scans import find_scans
+from medtransfer.reporting import viewer
 from medtransfer.volumes.read import read_labels
 from tests.volumes.dicom_series import write_series
 

@@ -203,13 +203,13 @@ def colour_places(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarr
 
 
 def test_the_volume_of_a_series_that_was_predicted_is_shown(tmp_path, case):
-    name, scan, mask = case()
+    name, scan, mask = case
     image = nib.load(scan)
     values = np.asarray(image.dataobj)
     nib.save(nib.Nifti1Image(np.stack([values, 2 * values], axis=3), image.affine), tmp_path / "series.nii.gz")
     nib.save(nib.Nifti1Image(2 * values, image.affine), tmp_path / "second.nii.gz")
     pages = [
-        write_viewer(tmp_path / f"{number}.html", [(name, file, mask)], ["background", "a", "b"], volume=1).read_text()
+        write_viewer(tmp_path / f"{number}.html", [(name, file, mask)], CLASSES, volume=1).read_text()
         for number, file in enumerate((tmp_path / "series.nii.gz", tmp_path / "second.nii.gz"))
     ]
     assert pages[0] == pages[1]
