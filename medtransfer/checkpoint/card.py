@@ -19,6 +19,7 @@ from msgspec import Meta
 from ..errors import CheckpointError
 from ..intensity import Intensity as Intensity
 from ..intensity import IntensityRange, schemes_of
+from .source import refuse_url
 from .strict_json import parse_json
 from .wording import shown
 
@@ -184,8 +185,9 @@ def folder_member(folder: str | Path, name: str) -> Path:
     """The path of a file of a model folder, which must be a plain file inside it.
 
     Raises:
-        CheckpointError: the folder or the file is missing, or a link leads out of the folder.
+        CheckpointError: the folder or the file is missing, a URL, or a link that leads out of the folder.
     """
+    refuse_url(folder)
     folder = Path(folder)
     path = folder / name
     try:

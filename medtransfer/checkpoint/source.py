@@ -35,6 +35,17 @@ _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
 )
 
 
+def refuse_url(path: str | os.PathLike[str]) -> None:
+    """Raise if what should be a file or folder is a URL, whose slashes a Path may have merged.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if _URL.match(os.fspath(path)):
+        hint = "Download it first and name the file"
+        raise CheckpointError("is a URL, and local files only are read", path=os.fspath(path), hint=hint)
+
+
 def local_path(path: str | os.PathLike[str]) -> Path:
     """Return ``path`` as a Path to something that exists on this machine.
 
@@ -45,11 +56,8 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     Traceback (most recent call last):
     medtransfer.errors.CheckpointError: https:/example.org/resnet.pth: ... Download it first and name the file.
     """
-    name = os.fspath(path)
-    if _URL.match(name):
-        hint = "Download it first and name the file"
-        raise CheckpointError("is a URL, and local files only are read", path=name, hint=hint)
-    path = Path(name)
+    refuse_url(path)
+    path = Path(path)
     try:
         path.stat()
     except PermissionError as error:

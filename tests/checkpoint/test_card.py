@@ -304,3 +304,11 @@ def test_oversized_card_is_not_read(model_folder: Path, refused) -> None:
 def test_card_imports_no_torch() -> None:
     code = "import sys, medtransfer, medtransfer.checkpoint.card; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("url", ["https://example.org/model", "hf-hub://some/model"])
+def test_c46_a_url_is_no_model_folder(url: str) -> None:
+    with pytest.raises(CheckpointError, match="is a URL, and local files only are read"):
+        read_card(url)
+    with pytest.raises(CheckpointError, match="is a URL"):
+        read_card(Path(url))

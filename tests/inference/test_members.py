@@ -245,19 +245,6 @@ def test_odd_members_and_options_are_refused(networks: Any, pair: Any, tmp_path:
         Predictor(networks["mean"](), fill_holes=True)
 
 
-def test_an_ensemble_without_models_or_with_one_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="empty list of models"):
-        Predictor([])
-    with pytest.raises(UsageError, match="given twice"):
-        Predictor([tmp_path / "model", f"{tmp_path}/./model"])
-
-
-@pytest.mark.parametrize("option", [{"classes": ["class_1"]}, {"largest_component": True}, {"fill_holes": True}])
-def test_what_changes_masks_is_refused_for_a_classifier(networks: Any, option: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="change masks"):
-        Predictor(networks["mean"](), device="cpu", **option)
-
-
 def test_one_number_is_a_window_of_three_equal_sizes(networks: Any, scan: Any) -> None:
     found = [Predictor(networks["threshold"](), device="cpu", tile=tile).predict(scan()) for tile in (4, (4, 4, 4))]
     assert found[0].details["window"] == found[1].details["window"]
