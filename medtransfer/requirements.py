@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib import metadata
 
 from .errors import UsageError
@@ -15,10 +16,12 @@ class OldPackageError(UsageError, ImportError):  # type: ignore[misc]
     """A package that is installed, but too old."""
 
 
+@cache
 def refuse_old_packages() -> None:
     """Refuse to start on packages that are older than the floors that this package's own metadata state.
 
-    What is missing is left to the import that needs it. Reads metadata only, so that nothing heavy is imported.
+    What is missing is left to the import that needs it. Reads metadata only, so that nothing heavy is imported, and that
+    once in a process.
 
     Raises:
         OldPackageError: names every such package with both versions.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import socket
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 NETWORKING = {"urllib", "http", "requests", "socket", "ftplib", "smtplib", "urllib3", "httpx", "aiohttp"}
 
 
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    """The answer about packages is kept in a process; here it is not that of another test, nor for another."""
+    requirements.refuse_old_packages.cache_clear()
+    yield
+    requirements.refuse_old_packages.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_anew")
 @pytest.mark.parametrize(
     ("package", "version", "floor"),
     [("torch", "2.9.1", "2.10"), ("monai", "1.5.0", "1.6.1"), ("numpy", "1.25", "1.26")],
@@ -43,6 +53,7 @@ def test_e16_packages_below_the_floor_are_refused_with_both_versions(
     assert main.run(["info"]) == 0
 
 
+@pytest.mark.usefixtures("asked_anew")
 def test_e16_every_floor_of_the_package_is_looked_at() -> None:
     names = {name for name, _ in requirements._floors(requirements._required())}
     assert {"torch", "monai", "mmengine", "mmcv-lite", "nibabel", "safetensors", "numpy"} <= names

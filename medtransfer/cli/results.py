@@ -7,15 +7,15 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
-from medtransfer.files import atomic_file, text_of
+from medtransfer.files import text_of
 
 
 class Results:
     """Writes a command's results; when the reader has gone (``| head``), the work goes on in silence.
 
+    >>> from pathlib import Path
     >>> Results(sys.stdout).write("one line")
     one line
     >>> Results(sys.stdout).write_json({"dice": float("nan"), "path": Path("a")})
@@ -66,16 +66,6 @@ class Results:
         self._stream = None
 
 
-def write_json_file(path: Path, document: object, overwrite: bool) -> None:
-    """Write one JSON document as :meth:`Results.write_json` does, whole or not at all.
-
-    Raises:
-        OutputExistsError: the file exists and ``overwrite`` is false.
-    """
-    with atomic_file(path, overwrite) as part:
-        part.write_text(f"{_json(document)}\n", encoding="utf-8")
-
-
 def _json(document: object) -> str:
     return json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False)
 
@@ -83,6 +73,7 @@ def _json(document: object) -> str:
 def plain(value: Any) -> Any:
     """Reduce paths, tuples, numpy numbers and NaN to what strict JSON holds.
 
+    >>> from pathlib import Path
     >>> plain({1: (Path("a"), float("inf"))})
     {'1': ['a', None]}
     """

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from medtransfer.adapter.report import TransferReport
-from medtransfer.files import atomic_file, atomic_folder
+from medtransfer.files import atomic_folder, write_json
 from medtransfer.inference.predictor import Predictor
 from medtransfer.reporting.curves import curves_png
 from medtransfer.reporting.overlay import overlay_png
@@ -97,8 +97,7 @@ def run_demo(
             _draw(template, masks, part)
         result = _result(Path(folder), template, masks, part, clock.seconds)
         write_report(result, part)
-        with atomic_file(part / "demo.json") as file:
-            file.write_text(json.dumps(result.to_dict(), indent=2), encoding="utf-8")
+        write_json(part / "demo.json", result.to_dict())
         _name_final_folder(part, Path(folder))
     return result
 

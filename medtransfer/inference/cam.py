@@ -120,8 +120,9 @@ def class_activation(
     voxels = max(math.prod(prepared.grid.shape), math.prod(prepared.source_grid.shape))
     require_memory(4 * voxels * (3 * len(rows) + 1), "the class activation")
     chosen = plan or plan_whole(prepared.grid.shape, engine.strides, card.patch_size)
-    maps = _finite_maps(_mapper(engine, rows), torch.from_numpy(prepared.array), chosen)
-    return prepared.restore_logits(maps)
+    mapper = _mapper(engine, rows)
+    slabs = run_slabs(lambda patch: mapper.finite(patch, "activations")[0], torch.from_numpy(prepared.array), chosen)
+    return prepared.restore_logits(torch.cat(list(slabs), dim=1))
 
 
 def write_activation(
@@ -181,17 +182,6 @@ def _mapper(engine: Engine, rows: Sequence[int]) -> Engine:
     mapper.network = ActivationNetwork(engine.network, rows)
     mapper._activations = {}
     return mapper
-
-
-def _finite_maps(mapper: Engine, image: Tensor, plan: Plan) -> Tensor:
-    """Maps (K, D, H, W) on the CPU; where shorter numbers overflow, float32 is used."""
-    maps = torch.cat(list(run_slabs(mapper, image, plan)), dim=1)
-    if not torch.isfinite(maps).all() and mapper.dtype != torch.float32:
-        mapper.dtype = torch.float32
-        return _finite_maps(mapper, image, plan)
-    if not torch.isfinite(maps).all():
-        raise ModelError("the network gives NaN or infinite activations for this scan", hint="Check the weights")
-    return maps
 
 
 def _rows(card: ModelCard, class_name: str | None) -> list[int]:

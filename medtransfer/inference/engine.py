@@ -62,6 +62,24 @@ class Engine:
             raise self._out_of_memory(image) from error
         return (output[0] if isinstance(output, list | tuple) else output).float()
 
+    def finite(self, image: Tensor, what: str = "logits") -> tuple[Tensor, str | None]:
+        """What a call gives; where shorter numbers overflow, in float32, with a note that says so.
+
+        Raises:
+            ModelError: it is NaN or infinite in float32 too; ``what`` names it in the message.
+            PassTooLargeError: the device's memory did not suffice.
+        """
+        found = self(image)
+        if torch.isfinite(found).all():
+            return found, None
+        if self.dtype == torch.float32:
+            raise ModelError(f"the network gives NaN or infinite {what} for this scan", hint="Check the weights")
+        short, self.dtype = self.dtype, torch.float32
+        try:
+            return self.finite(image, what)[0], f"{str(short).removeprefix('torch.')} overflowed: computed in float32"
+        finally:
+            self.dtype = short
+
     def estimate_bytes(self, shape: tuple[int, ...], classes: int) -> int:
         """Memory that one pass over (D, H, W) voxels takes at its peak, with input and logits in float32."""
         if shape not in self._activations:

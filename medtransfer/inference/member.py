@@ -144,25 +144,11 @@ class Member:
         classifies = self.card.task == "classification"
 
         def checked(image: Tensor) -> Tensor:
-            logits = self._finite(image, record)
+            logits, note = self.engine.finite(image)
+            record.notes += [] if note is None or note in record.notes else [note]
             wanted = (len(self.card.classes), *(() if classifies else image.shape[2:]))
             if tuple(logits.shape[1:]) != wanted:
                 raise ModelError(f"the network gives logits of shape {tuple(logits.shape[1:])}, its card says {wanted}")
             return logits
 
         return with_flips(checked, self.flips, classifies)
-
-    def _finite(self, image: Tensor, record: Record) -> Tensor:
-        """Logits; where shorter numbers overflow, float32 is used and said."""
-        logits = self.engine(image)
-        if torch.isfinite(logits).all():
-            return logits
-        if self.engine.dtype == torch.float32:
-            raise ModelError("the network gives NaN or infinite logits for this scan", hint="Check the weights")
-        short, self.engine.dtype = self.engine.dtype, torch.float32
-        note = f"{str(short).removeprefix('torch.')} overflowed: computed in float32"
-        record.notes += [] if note in record.notes else [note]
-        try:
-            return self._finite(image, record)
-        finally:
-            self.engine.dtype = short

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..files import atomic_file
 from .header import geometry_header
 from .read import Labels, Volume
-from .write import open_for_writing
+from .write import write_planes
 
 LEVELS = 65_535  # of 16 bits: probabilities are stored as whole numbers of 1/65535
 
@@ -29,11 +29,8 @@ def write_shares(
     target = Path(path)
     header = geometry_header(reference.header, (*logits.shape[1:], len(logits)), np.dtype(np.uint16))
     header["scl_slope"], header["scl_inter"] = 1 / LEVELS, 0
-    header["vox_offset"] = len(header.binaryblock) + 4
-    with atomic_file(target, overwrite) as part, open_for_writing(part) as file:
-        file.write(header.binaryblock + bytes(4))
-        for plane in _planes(logits):
-            file.write(plane.tobytes(order="F"))
+    with atomic_file(target, overwrite) as part:
+        write_planes(header, _planes(logits), part)
     return target
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -114,19 +114,26 @@ def _checked_name(path: str | os.PathLike[str]) -> Path:
 
 
 def _write_bytes(image: nib.Nifti1Image, path: Path) -> None:
-    """Header, no extensions, voxels; written here since nibabel would scale again and chooses by suffix."""
     header = image.header.copy()
     header["scl_slope"], header["scl_inter"] = 1, 0
-    header["vox_offset"] = len(header.binaryblock) + 4
     array = np.asanyarray(image.dataobj)
-    with open_for_writing(path) as file:
+    write_planes(header, (array[..., index] for index in range(array.shape[-1])), path)
+
+
+def write_planes(header: nib.Nifti1Header, planes: Iterable[npt.NDArray[Any]], path: Path) -> None:
+    """Header, no extensions, and voxels in parts along the slowest axis.
+
+    Written here since nibabel would scale again and chooses by suffix. Equal content gives equal files.
+    """
+    header["vox_offset"] = len(header.binaryblock) + 4
+    with _open_for_writing(path) as file:
         file.write(header.binaryblock + bytes(4))
-        for index in range(array.shape[-1]):
-            file.write(array[..., index].tobytes(order="F"))
+        for plane in planes:
+            file.write(plane.tobytes(order="F"))
 
 
 @contextmanager
-def open_for_writing(path: Path) -> Iterator[IO[bytes]]:
+def _open_for_writing(path: Path) -> Iterator[IO[bytes]]:
     with path.open("wb") as raw:
         if not path.name.lower().endswith(".gz"):
             yield raw
