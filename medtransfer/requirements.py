@@ -20,8 +20,8 @@ class OldPackageError(UsageError, ImportError):  # type: ignore[misc]
 def refuse_old_packages() -> None:
     """Refuse to start on packages that are older than the floors that this package's own metadata state.
 
-    What is missing is left to the import that needs it. Reads metadata only, so that nothing heavy is imported, and that
-    once in a process.
+    What is missing is left to the import that needs it. Metadata alone is read, once in a process: nothing heavy is
+    imported.
 
     Raises:
         OldPackageError: names every such package with both versions.
