@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .blocks import BLOCKS, BasicBlock, Bottleneck
+from .blocks import BLOCKS, BasicBlock, Bottleneck, zero_last_norms
 from .conv_blocks import ConvStage
-from .layers import Layers, Size, per_stage, to_size
+from .layers import Layers, Size, initialise, per_stage, to_size
 
 Block = str | type[BasicBlock] | type[Bottleneck]
 
@@ -97,6 +97,96 @@ class UpBlock(nn.Module):
         """(N, in_channels, ...) and (N, skip_channels, ...) -> (N, out_channels, size of the skip)."""
         x = to_size(self.up(x), skip.shape[2:], self._mode)
         return self.conv(self.dropout(torch.cat([x, skip], dim=1)))
+
+
+class Decoder(nn.Module):
+    """The levels of a decoder, from an encoder's feature maps to logits; it holds no encoder.
+
+    A subclass calls :meth:`add_levels` in its constructor.
+
+    Attributes:
+        decoder_0 ... (0 is the highest resolution), final_layer; with deep supervision aux_layers, with a skip
+        connection at full resolution input_skip and input_decoder.
+    """
+
+    aux_train: bool
+    up_layer_name: list[str]
+
+    def add_levels(
+        self,
+        layers: Layers,
+        channels: Sequence[int],
+        strides: Sequence[Size],
+        num_classes: int,
+        decoding: Decoding,
+        aux_train: bool = False,
+        full_resolution_skip: int = 0,
+        in_channels: int | None = None,
+        zero_init_residual: bool = True,
+    ) -> None:
+        """Build and initialise everything.
+
+        Args:
+            layers: The builder of the layers.
+            channels, strides: Of each feature map, high to low resolution; strides against the map before.
+            num_classes: Channels of the logits.
+            decoding: How each level is built.
+            aux_train, full_resolution_skip, in_channels, zero_init_residual: See
+                :class:`~medtransfer.model_zoo.unet.UNet`.
+
+        Raises:
+            ModelError: the channels of the input are needed and not known.
+        """
+        self.aux_train, self._mode = aux_train, layers.interpolation
+        levels, last, rate = len(channels) - 1, channels[0], decoding.dropout_rate
+        self.up_layer_name = [f"decoder_{i}" for i in range(levels)]
+        for i, name in enumerate(self.up_layer_name):
+            widths = (channels[i + 1], channels[i], channels[i])
+            self.add_module(name, UpBlock(layers, *widths, strides[i + 1], decoding, i, levels))
+        if full_resolution_skip:
+            if in_channels is None:
+                raise ModelError("full_resolution_skip needs in_channels, the channels of the input")
+            last = full_resolution_skip
+            self.input_skip = layers.conv_module(in_channels, last, 3)
+            self.input_decoder = UpBlock(layers, channels[0], last, last, strides[0], decoding, 0, levels)
+        self.final_layer = build_segmentation_head(layers, last, num_classes, rate)
+        if aux_train:
+            inner = list(channels[1:-1])[::-1]
+            self.aux_layers = nn.ModuleList(build_segmentation_head(layers, c, num_classes, rate) for c in inner)
+        for name, part in self.decoder_parts().items():
+            # He's rule by fan-out would start a head of few classes with logits of several units, and a wasted start
+            if name not in ("final_layer", "aux_layers"):
+                initialise(part)
+                if zero_init_residual:
+                    zero_last_norms(part)
+
+    def decoder_parts(self) -> dict[str, nn.Module]:
+        """Everything but the encoder, by name."""
+        names = (*self.up_layer_name, "input_skip", "input_decoder", "final_layer", "aux_layers")
+        return {name: self._modules[name] for name in names if name in self._modules}  # type: ignore[misc]
+
+    def decode(self, x: Tensor, maps: Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """The input (N, C, D, H, W) and the encoder's maps of it -> logits (N, K, D, H, W).
+
+        In training with ``aux_train`` a list of them, those of coarser levels behind.
+        """
+        decoded = self._decode(maps)
+        top = decoded[-1]
+        if hasattr(self, "input_skip"):
+            top = self.input_decoder(top, self.input_skip(x))
+        logits = to_size(self.final_layer(top), x.shape[2:], self._mode)
+        if not (self.aux_train and self.training):
+            return logits
+        auxiliary = [head(level) for head, level in zip(self.aux_layers, decoded[:-1], strict=True)]
+        return [logits, *(to_size(a, x.shape[2:], self._mode) for a in reversed(auxiliary))]
+
+    def _decode(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Outputs of the levels from low to high resolution."""
+        decoded, x = [], maps[-1]
+        for i in reversed(range(len(self.up_layer_name))):
+            x = getattr(self, self.up_layer_name[i])(x, maps[i])
+            decoded.append(x)
+        return decoded
 
 
 def build_segmentation_head(layers: Layers, in_channels: int, num_classes: int, dropout_rate: float) -> nn.Sequential:

@@ -9,23 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .blocks import zero_last_norms
-from .decoder import Block, Decoding, UpBlock, build_segmentation_head
-from .encoder import Encoder, origin_of
-from .layers import (
-    Config,
-    Layers,
-    Size,
-    cumulative,
-    hold_statistics,
-    hold_still,
-    initialise,
-    records_arguments,
-    to_size,
-)
+from .decoder import Block, Decoder, Decoding
+from .encoder import Encoder, origin_of, stage_maps
+from .layers import Config, Layers, Size, cumulative, hold_statistics, hold_still, records_arguments
 
 
-class UNet(nn.Module):
+class UNet(Decoder):
     """A decoder with skip connections around encoder modules that stay the caller's own (shared by reference).
 
     Args:
@@ -98,8 +87,8 @@ class UNet(nn.Module):
         origin = origin_of(layers)
         channels, self.num_classes, strides = _read_extra(extra, origin)
         builder = Layers(conv_cfg, norm_cfg, act_cfg)
-        self.ndim, self._mode = builder.ndim, builder.interpolation
-        self.aux_train, self.norm_eval, self.frozen_stages = aux_train, norm_eval, frozen_stages
+        self.ndim = builder.ndim
+        self.norm_eval, self.frozen_stages = norm_eval, frozen_stages
         self._like_encoder = origin is not None and _is_like(origin, builder, strides)
         self.output_stride = cumulative(strides, self.ndim)
         _check_stages(layers, channels, strides, frozen_stages)
@@ -111,27 +100,8 @@ class UNet(nn.Module):
 
         decoding = Decoding(decoder_block, upsample_type, up_channels, dropout_rate, decoder_convs,
                             decoder_kernel_sizes, decoder_bias, with_cp)  # fmt: skip
-        levels = len(channels) - 1
-        self.up_layer_name = [f"decoder_{i}" for i in range(levels)]
-        for i, name in enumerate(self.up_layer_name):
-            widths = (channels[i + 1], channels[i], channels[i])
-            self.add_module(name, UpBlock(builder, *widths, strides[i + 1], decoding, i, levels))
-
-        last = channels[0]
-        if full_resolution_skip:
-            if self.in_channels is None:
-                raise ModelError("full_resolution_skip needs in_channels, the channels of the input")
-            last = full_resolution_skip
-            self.input_skip = builder.conv_module(self.in_channels, last, 3)
-            self.input_decoder = UpBlock(builder, channels[0], last, last, strides[0], decoding, 0, levels)
-        self.final_layer = build_segmentation_head(builder, last, self.num_classes, dropout_rate)
-        if aux_train:
-            inner = channels[1:-1][::-1]
-            self.aux_layers = nn.ModuleList(
-                build_segmentation_head(builder, width, self.num_classes, dropout_rate) for width in inner
-            )
-
-        self._initialise_decoder(zero_init_residual)
+        self.add_levels(builder, channels, strides, self.num_classes, decoding, aux_train, full_resolution_skip,
+                        self.in_channels, zero_init_residual)  # fmt: skip
         self._hold()
 
     @classmethod
@@ -176,24 +146,11 @@ class UNet(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Encoder feature maps from high to low resolution."""
-        maps = []
-        for stage in self.stages():
-            x = stage(x)
-            maps.append(x)
-        return maps
+        return stage_maps(self.stages(), x)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """(N, C, D, H, W) -> logits (N, nclasses, D, H, W); a list of them in training with ``aux_train``."""
-        maps = self.features(x)
-        decoded = self._decode(maps)
-        top = decoded[-1]
-        if hasattr(self, "input_skip"):
-            top = self.input_decoder(top, self.input_skip(x))
-        logits = to_size(self.final_layer(top), x.shape[2:], self._mode)
-        if not (self.aux_train and self.training):
-            return logits
-        auxiliary = [head(level) for head, level in zip(self.aux_layers, decoded[:-1], strict=True)]
-        return [logits, *(to_size(a, x.shape[2:], self._mode) for a in reversed(auxiliary))]
+        return self.decode(x, self.features(x))
 
     def train(self, mode: bool = True) -> UNet:
         """Switch the mode; frozen stages and held statistics stay as they are."""
@@ -202,28 +159,10 @@ class UNet(nn.Module):
             self._hold()
         return self
 
-    def _decode(self, maps: list[Tensor]) -> list[Tensor]:
-        """Decoder outputs from low to high resolution."""
-        decoded, x = [], maps[-1]
-        for i in reversed(range(len(self.up_layer_name))):
-            x = getattr(self, self.up_layer_name[i])(x, maps[i])
-            decoded.append(x)
-        return decoded
-
     def _hold(self) -> None:
         hold_still(self.stages()[: self.frozen_stages + 1])
         if self.norm_eval:
             hold_statistics(self)
-
-    def _initialise_decoder(self, zero_init_residual: bool) -> None:
-        """Initialise all but the encoder, whose weights may come from somewhere, and the heads."""
-        for name, module in self.named_children():
-            # He's rule by fan-out would start a head of few classes with logits of several units, and a wasted start
-            if name in (*self.down_layer_name, "final_layer", "aux_layers"):
-                continue
-            initialise(module)
-            if zero_init_residual:
-                zero_last_norms(module)
 
 
 def _read_extra(extra: Config, origin: dict[str, Any] | None) -> tuple[list[int], int, list[Size]]:
