@@ -39,8 +39,7 @@ class ConvEncoder(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, D, H, W) -> logits (N, num_classes), of an FCN (N, num_classes, D, H, W); else the last map."""
-        last = self.features(x)[-1]
-        return self._logits(last, x.shape[2:]) if self.head_type else last
+        return self._logits(self._maps(x), x.shape[2:])
 
     @property
     def decoder_arguments(self) -> dict[str, Any]:
@@ -111,6 +110,7 @@ class PlainEncoder(ConvEncoder):
         frozen_stages: -1 freezes nothing, n freezes ``stage0`` to ``stage{n}``.
         head_type: ``"classification"``, ``"fcn"`` (see :class:`ResNet`) or None.
         num_classes: Outputs of the head.
+        fcn_stride: See :class:`ResNet`.
 
     Raises:
         ModelError: an argument does not describe a network.
@@ -144,6 +144,7 @@ class PlainEncoder(ConvEncoder):
         frozen_stages: int = -1,
         head_type: str | None = None,
         num_classes: int = 1000,
+        fcn_stride: int | None = None,
     ) -> None:
         super().__init__()
         layers = Layers(conv_cfg, norm_cfg or INSTANCE_NORM, act_cfg or LEAKY_RELU)
@@ -160,7 +161,7 @@ class PlainEncoder(ConvEncoder):
             self.add_module(name, ConvStage(layers, widths, kernels[i], steps[i], conv_bias, pool, with_cp))
             before = channels[i]
         self._mark(layers)
-        self._finish(layers, num_classes)
+        self._finish(layers, num_classes, fcn_stride=fcn_stride)
 
 
 class ResidualEncoder(ConvEncoder):
@@ -172,7 +173,7 @@ class ResidualEncoder(ConvEncoder):
 
     Args:
         in_channels, channels, strides, kernel_sizes, conv_bias, conv_cfg, norm_cfg, act_cfg, norm_eval, with_cp,
-            frozen_stages, head_type, num_classes: See :class:`PlainEncoder`; the stem goes with ``stage0``.
+            frozen_stages, head_type, num_classes, fcn_stride: See :class:`PlainEncoder`; the stem goes with ``stage0``.
         num_blocks: Blocks of every stage, or of each; 1, 3, 4, then 6, when None.
         block: ``"basic"`` or ``"bottleneck"``.
         expansion: Channels of a bottleneck over those of its middle; 4 when None.
@@ -213,6 +214,7 @@ class ResidualEncoder(ConvEncoder):
         frozen_stages: int = -1,
         head_type: str | None = None,
         num_classes: int = 1000,
+        fcn_stride: int | None = None,
     ) -> None:
         super().__init__()
         layers = Layers(conv_cfg, norm_cfg or INSTANCE_NORM, act_cfg or LEAKY_RELU)
@@ -229,7 +231,7 @@ class ResidualEncoder(ConvEncoder):
             self.add_module(name, stage)
             before = channels[i]
         self._mark(layers)
-        self._finish(layers, num_classes, zero_init_residual)
+        self._finish(layers, num_classes, zero_init_residual, fcn_stride)
 
     @property
     def decoder_arguments(self) -> dict[str, Any]:

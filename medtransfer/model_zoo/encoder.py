@@ -6,12 +6,19 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from ..errors import ModelError
 from .blocks import zero_last_norms
-from .layers import Layers, hold_statistics, hold_still, initialise, to_size
+from .fcn import Level, score_layers, skips_to, sum_scores
+from .halves import Features, Output
+from .layers import Layers, cumulative, hold_statistics, hold_still, initialise
 
 HEAD_TYPES = (None, "classification", "fcn")
+
+#: arguments of encoders that only a head, or the choice of what ``forward`` returns, makes use of
+HEAD_ARGUMENTS = ("head_type", "num_classes", "out_indices", "fc_channels", "head_pool", "head_dropout", "fcn_stride")
 
 #: arguments that a decoder takes over from its encoder
 SHARED_ARGUMENTS = ("conv_cfg", "norm_cfg", "act_cfg", "with_cp", "norm_eval", "frozen_stages", "zero_init_residual")
@@ -24,7 +31,7 @@ class Encoder(nn.Module):
         in_channels, num_classes (None without a head), ndim: Sizes.
         stage_channels: Channels of each stage's output.
         stage_strides: Stride of each stage against the one before, one number an axis.
-        output_stride: The product of them.
+        output_stride: The product of them; of an FCN whose head pools once more, that of its last scores.
     """
 
     arguments: dict[str, Any]
@@ -68,13 +75,24 @@ class Encoder(nn.Module):
         """Take encoder modules by reference, the inverse of :meth:`stages`."""
         raise NotImplementedError
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Feature maps from high to low resolution, one a stage."""
-        maps = []
-        for stage in self.stages():
-            x = stage(x)
-            maps.append(x)
-        return maps
+    @property
+    def features(self) -> Features:
+        """The encoder as a block: ``features(x)`` is the list of maps, one a stage, from high to low resolution."""
+        return Features(self)
+
+    @property
+    def output(self) -> Output:
+        """The head as a block: ``output(features(x))`` is the network's answer."""
+        return Output(self)
+
+    def scores(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Logits of an FCN where it has them, before interpolation: of the last map, then of each skip, coarse to fine.
+
+        Args:
+            maps: Those of :attr:`features`.
+        """
+        skips = zip(getattr(self, "head_skips", ()), getattr(self, "_skips", ()), strict=True)
+        return [self._last_scores(maps[-1]), *(conv(self._level_map(maps, skip.index)) for conv, skip in skips)]
 
     def train(self, mode: bool = True) -> Encoder:
         """Switch the mode; frozen stages and held statistics stay as they are."""
@@ -83,7 +101,9 @@ class Encoder(nn.Module):
             self._hold()
         return self
 
-    def _finish(self, layers: Layers, num_classes: int, zero_init_residual: bool = False) -> None:
+    def _finish(
+        self, layers: Layers, num_classes: int, zero_init_residual: bool = False, fcn_stride: int | None = None
+    ) -> None:
         """Add the head, initialise, freeze: the last step of every constructor."""
         self._mode = layers.interpolation
         if self.head_type == "classification":
@@ -97,13 +117,46 @@ class Encoder(nn.Module):
                 initialise(module)
         if zero_init_residual:
             zero_last_norms(self)
+        self._add_skips(layers, num_classes, fcn_stride)
         self._hold()
 
-    def _logits(self, last: Tensor, size: Sequence[int]) -> Tensor:
-        """(N, num_classes) from the last feature map; of an FCN (N, num_classes, *size)."""
+    def _add_skips(self, layers: Layers, num_classes: int, fcn_stride: int | None) -> None:
+        """Score layers of an FCN on finer maps than the last."""
+        if fcn_stride is None or self.head_type is None:
+            return
+        if self.head_type != "fcn":
+            raise ModelError(f"fcn_stride={fcn_stride!r} is an FCN's", hint="Pass head_type='fcn' too")
+        self._skips = skips_to(fcn_stride, self._levels(), self.output_stride)
+        if self._skips:
+            self.head_skips = score_layers(layers, self._skips, num_classes)
+
+    def _levels(self) -> list[Level]:
+        """The maps that an FCN may read scores from, from high to low resolution."""
+        strides = [cumulative(self.stage_strides[: i + 1], self.ndim) for i in range(len(self.stage_strides))]
+        return [Level(i, width, at) for i, (width, at) in enumerate(zip(self.stage_channels, strides, strict=True))]
+
+    def _level_map(self, maps: Sequence[Tensor], index: int) -> Tensor:
+        """The map of a level, of those that the encoder gives."""
+        return maps[index]
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        return stage_maps(self.stages(), x)
+
+    def _logits(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """(N, num_classes) from the feature maps; of an FCN (N, num_classes, *size); without a head the last map."""
+        if self.head_type is None:
+            return maps[-1]
         if self.head_type == "fcn":
-            return to_size(self.head_conv(last), size, self._mode)
-        return self.head_fc(self.head_avgpool(last).flatten(1))
+            return sum_scores(self.scores(maps), size, self._mode)
+        return self.head_fc(self._pooled(maps[-1]))
+
+    def _pooled(self, last: Tensor) -> Tensor:
+        """The last map as the classifier's last layer takes it, (N, C)."""
+        return self.head_avgpool(last).flatten(1)
+
+    def _last_scores(self, last: Tensor) -> Tensor:
+        """The last map's scores, at its own positions."""
+        return self.head_conv(last)
 
     def _hold(self) -> None:
         hold_still(self.stages()[: self.frozen_stages + 1])
@@ -118,13 +171,48 @@ class Encoder(nn.Module):
             parts: For each of :meth:`stages` 1 if it carries the record itself, 2 if the second module of the pair
                 that it is does, 0 for a stem that has none.
         """
+        record = self.architecture
+        # the skips are the head's, and a network around these stages has another
+        arguments = {name: value for name, value in record["arguments"].items() if name != "fcn_stride"}
         return {
-            **self.architecture,
+            **record,
+            "arguments": arguments,
             "stage_strides": self.stage_strides,
             "segmenter": self.segmenter_name,
             "layers": copy.deepcopy(vars(layers)),
             "parts": tuple(parts),
         }
+
+
+def stage_maps(stages: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+    """What each of the stages gives, one after the other.
+
+    >>> [tuple(x.shape) for x in stage_maps([nn.Conv1d(1, 2, 3), nn.MaxPool1d(2)], torch.zeros(1, 1, 8))]
+    [(1, 2, 6), (1, 2, 3)]
+    """
+    maps = []
+    for stage in stages:
+        x = stage(x)
+        maps.append(x)
+    return maps
+
+
+def without_head(encoder: Encoder) -> Encoder:
+    """The encoder itself if it has no head, else a new one with the same stage modules (by reference) and none.
+
+    >>> from medtransfer.model_zoo import ResNet
+    >>> classifier = ResNet(10, base_channels=4, stem_channels=4, head_type="classification", num_classes=2)
+    >>> without_head(classifier).layer2 is classifier.layer2
+    True
+    """
+    if encoder.head_type is None:
+        return encoder
+    arguments = {name: value for name, value in encoder.arguments.items() if name not in HEAD_ARGUMENTS}
+    # on the meta device, since every tensor is replaced
+    with torch.device("meta"):
+        bare = type(encoder)(**arguments)
+    bare.adopt(encoder.stages())
+    return bare.train(encoder.training)
 
 
 def origin_of(stages: Sequence[nn.Module]) -> dict[str, Any] | None:

@@ -60,6 +60,9 @@ class ResNet(Encoder):
         shortcut: ``"B"`` (convolution) or ``"A"`` (no parameters).
         geometry: ``"medicalnet"`` sets that project's strides, dilations and shortcut type for the depth.
         stem_kernel: Kernel of the plain stem, an odd number or one an axis; networks for video have (3, 7, 7).
+        fcn_stride: Of an FCN, the stride (the largest of the axes) of the finest map that it reads scores from: of the
+            last map alone when None, and of those before it down to 16 (FCN-16s), 8 (FCN-8s) ... The scores are
+            interpolated and added; those of the finer maps start at zero.
 
     Attributes:
         stem, maxpool, layer1 ... layer4, head_fc or head_conv: the parts; ``res_layers`` lists the stages' names.
@@ -103,6 +106,7 @@ class ResNet(Encoder):
         shortcut: str = "B",
         geometry: str | None = None,
         stem_kernel: Size = 7,
+        fcn_stride: int | None = None,
     ) -> None:
         super().__init__()
         strides, dilations, shortcut = _geometry(geometry, depth, strides, dilations, shortcut)
@@ -157,7 +161,7 @@ class ResNet(Encoder):
             self.add_module(name, stage)
 
         self.stage_channels = tuple(channels)
-        self._finish(layers, num_classes, zero_init_residual)
+        self._finish(layers, num_classes, zero_init_residual, fcn_stride)
 
     @property
     def stem(self) -> nn.Sequential:
@@ -184,8 +188,8 @@ class ResNet(Encoder):
         for name, stage in zip(self.res_layers, [first, *rest], strict=True):
             self.add_module(name, stage)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Feature maps from high to low resolution: after the stem and after each stage."""
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        """After the stem and after each stage."""
         maps = [self.stem(x)]
         x = self.maxpool(maps[0])
         for name in self.res_layers:
@@ -195,9 +199,9 @@ class ResNet(Encoder):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """(N, C, D, H, W) -> logits (N, num_classes), of an FCN (N, num_classes, D, H, W); else ``out_indices``."""
-        maps = self.features(x)
+        maps = self._maps(x)
         if self.head_type:
-            return self._logits(maps[-1], x.shape[2:])
+            return self._logits(maps, x.shape[2:])
         outputs = tuple(maps[1 + i] for i in self.out_indices)
         return outputs[0] if len(outputs) == 1 else outputs
 

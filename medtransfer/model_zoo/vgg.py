@@ -15,7 +15,8 @@ from ..errors import ModelError
 from .conv_blocks import Stack
 from .conv_encoder import ConvEncoder
 from .encoder import SHARED_ARGUMENTS
-from .layers import BATCH_NORM, Config, Layers, Size, records_arguments
+from .fcn import Level, SlidingPad, centred
+from .layers import BATCH_NORM, Config, Layers, Size, cumulative, records_arguments
 
 #: depth -> convolutions of each stage
 VGG_STAGES: dict[int, tuple[int, ...]] = {
@@ -26,6 +27,7 @@ VGG_STAGES: dict[int, tuple[int, ...]] = {
 }
 #: channels of each stage over those of the first
 VGG_WIDTHS = (1, 2, 4, 8, 8)
+HEAD_ARGUMENTS = ("fc_channels", "head_pool", "head_dropout")
 
 
 class VGG(ConvEncoder):
@@ -44,18 +46,21 @@ class VGG(ConvEncoder):
         norm_eval: Keep batch-norm statistics fixed in training.
         with_cp: Recompute stages in the backward pass to save memory.
         frozen_stages: -1 freezes nothing, n freezes ``stage0`` to ``stage{n}``.
-        head_type: ``"classification"``, ``"fcn"`` (class activation volumes) or None.
+        head_type: ``"classification"``, ``"fcn"`` (the head at every place, see :class:`ResNet`) or None.
         num_classes: Outputs of the head.
         fc_channels: Width of the two hidden linear layers of the original head, 0 for one linear layer behind global
             pooling. When None, 4096 in a 2-D classifier and 0 in 3-D, where the first of them would have 719 million
-            weights.
-        head_pool: Size to which the original head pools the last map.
+            weights, and in an FCN.
+        head_pool: Size to which the original head pools the last map. In an FCN the kernel of the first hidden layer,
+            a convolution that slides over the pooled map, padded with zeros (fc6 of Long et al., CVPR 2015).
         head_dropout: Share of values that the original head drops after each hidden layer.
+        fcn_stride: See :class:`ResNet`. Scores are read behind a stage's pooling, so that 16 takes that of pool4 and 8
+            that of pool3 too, as in the paper.
 
     Attributes:
         stage0 ... stage4: modules ``pool`` (but for the first), ``0``, ``1`` ... of ``conv`` and norm; ``stage_names``
             lists them.
-        head_hidden (pooling, ``fc1``, ``fc2``), head_fc: the head.
+        head_hidden (pooling, ``fc1``, ``fc2``), head_fc: the head; of an FCN head_hidden, head_conv, head_skips.
 
     Raises:
         ModelError: an argument does not describe a network.
@@ -85,6 +90,7 @@ class VGG(ConvEncoder):
         fc_channels: int | None = None,
         head_pool: Size = 7,
         head_dropout: float = 0.5,
+        fcn_stride: int | None = None,
     ) -> None:
         super().__init__()
         if depth not in VGG_STAGES:
@@ -103,6 +109,7 @@ class VGG(ConvEncoder):
         hidden = _hidden_width(fc_channels, head_type, self.ndim)
         if hidden:
             self._add_hidden_layers(layers, hidden, head_pool, head_dropout, num_classes)
+        self._add_skips(layers, num_classes, fcn_stride)
 
     @property
     def decoder_arguments(self) -> dict[str, Any]:
@@ -112,31 +119,47 @@ class VGG(ConvEncoder):
     def _origin(self, layers: Layers, parts: Sequence[int]) -> dict[str, Any]:
         """A classifier that is built around these stages later has the plain head."""
         record = super()._origin(layers, parts)
-        own = {k: v for k, v in record["arguments"].items() if k not in ("fc_channels", "head_pool", "head_dropout")}
+        own = {k: v for k, v in record["arguments"].items() if k not in HEAD_ARGUMENTS}
         return {**record, "arguments": {**own, "fc_channels": 0}}
 
-    def _logits(self, last: Tensor, size: Sequence[int]) -> Tensor:
-        if hasattr(self, "head_hidden"):
-            return self.head_fc(self.head_hidden(last))
-        return super()._logits(last, size)
+    def _pooled(self, last: Tensor) -> Tensor:
+        return self.head_hidden(last) if hasattr(self, "head_hidden") else super()._pooled(last)
+
+    def _last_scores(self, last: Tensor) -> Tensor:
+        if not hasattr(self, "head_hidden"):
+            return super()._last_scores(last)
+        return centred(self.head_conv(self.head_hidden(last)), self._head_size)
+
+    def _levels(self) -> list[Level]:
+        """What goes into each stage but the first, pooled: pool1 ... pool4 of the paper."""
+        levels = super()._levels()
+        return [Level(b.index, a.channels, b.stride) for a, b in pairwise(levels)]
+
+    def _level_map(self, maps: Sequence[Tensor], index: int) -> Tensor:
+        stage = getattr(self, self.stage_names[index])
+        return stage.pool(maps[index - 1]) if hasattr(stage, "pool") else maps[index - 1]
 
     def _add_hidden_layers(self, layers: Layers, width: int, pool: Size, dropout: float, num_classes: int) -> None:
-        """The original head: pooling, three linear layers, of which the last is ``head_fc``."""
+        """The original head: pooling and three linear layers, of which the last is ``head_fc``; of an FCN as conv."""
         size = (pool,) * self.ndim if isinstance(pool, int) else tuple(pool)
         if len(size) != self.ndim or not all(isinstance(s, int) and s > 0 for s in size):
             raise ModelError(f"head_pool must be a positive number, or {self.ndim} of them, got {pool!r}")
-        resize: type[nn.Module] = getattr(nn, f"AdaptiveAvgPool{self.ndim}d")
-        inputs = self.stage_channels[-1] * math.prod(size)
+        hidden = _sliding_layers if self.head_type == "fcn" else _flat_layers
+        self._head_size = size
+        before, fc1, fc2 = hidden(self.stage_channels[-1], width, size)
         parts: list[tuple[str, nn.Module]] = [
             ("pool", FloorMaxPool(2, self.ndim)),
-            ("resize", resize(size)),
-            ("flatten", nn.Flatten()),
-            *(("fc1", nn.Linear(inputs, width)), ("act1", layers.act()), ("drop1", nn.Dropout(dropout))),
-            *(("fc2", nn.Linear(width, width)), ("act2", layers.act()), ("drop2", nn.Dropout(dropout))),
+            *before.items(),
+            *(("fc1", fc1), ("act1", layers.act()), ("drop1", nn.Dropout(dropout))),
+            *(("fc2", fc2), ("act2", layers.act()), ("drop2", nn.Dropout(dropout))),
         ]
-        del self.head_avgpool
         self.head_hidden = nn.Sequential(OrderedDict(parts))
-        self.head_fc = nn.Linear(width, num_classes)
+        if self.head_type == "fcn":
+            self.head_conv = layers.conv(width, num_classes, 1, bias=True)
+            self.output_stride = cumulative([self.output_stride, 2], self.ndim)
+        else:
+            del self.head_avgpool
+            self.head_fc = nn.Linear(width, num_classes)
         # said in the record, since in another dimension the default is another
         self.arguments |= {"fc_channels": width, "head_pool": pool if isinstance(pool, int) else list(pool)}
 
@@ -164,12 +187,12 @@ class FloorMaxPool(nn.Module):
     def __init__(self, stride: Size, ndim: int) -> None:
         super().__init__()
         self.stride = (stride,) * ndim if isinstance(stride, int) else tuple(stride)
-        self._pool = getattr(F, f"max_pool{ndim}d")
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> (N, C, ...), each axis divided by its stride and rounded down, but not to 0."""
         window = tuple(min(step, size) for step, size in zip(self.stride, x.shape[2:], strict=True))
-        return self._pool(x, window, self.stride)
+        pool: Any = getattr(F, f"max_pool{len(window)}d")  # as an attribute it could not be pickled
+        return pool(x, window, self.stride)
 
 
 def _normed(batch_norm: bool | None, norm_cfg: Config | None) -> bool:
@@ -183,6 +206,19 @@ def _hidden_width(fc_channels: int | None, head_type: str | None, ndim: int) -> 
         return 4096 if head_type == "classification" and ndim == 2 else 0
     if not isinstance(fc_channels, int) or fc_channels < 0:
         raise ModelError(f"fc_channels must be a whole number, got {fc_channels!r}")
-    if fc_channels and head_type == "fcn":
-        raise ModelError(f"an FCN has no hidden linear layers, got fc_channels={fc_channels}", hint="Pass 0")
-    return fc_channels if head_type == "classification" else 0
+    return fc_channels if head_type else 0
+
+
+def _flat_layers(channels: int, width: int, size: Sequence[int]) -> tuple[dict[str, nn.Module], nn.Module, nn.Module]:
+    """What pools a map to ``size``, and two layers over all of it."""
+    resize: type[nn.Module] = getattr(nn, f"AdaptiveAvgPool{len(size)}d")
+    fc1 = nn.Linear(channels * math.prod(size), width)
+    return {"resize": resize(size), "flatten": nn.Flatten()}, fc1, nn.Linear(width, width)
+
+
+def _sliding_layers(
+    channels: int, width: int, size: Sequence[int]
+) -> tuple[dict[str, nn.Module], nn.Module, nn.Module]:
+    """The same layers at every place of a map: a convolution of the kernel ``size``, and one of 1x1x1."""
+    conv: type[nn.Module] = getattr(nn, f"Conv{len(size)}d")
+    return {"pad": SlidingPad(size)}, conv(channels, width, tuple(size)), conv(width, width, 1)
