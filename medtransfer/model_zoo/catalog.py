@@ -6,14 +6,16 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from ..errors import ModelError
 from .conv_encoder import PlainEncoder, ResidualEncoder
-from .encoder import SHARED_ARGUMENTS
-from .names import MODEL_NAMES
+from .encoder import HEAD_ARGUMENTS, SHARED_ARGUMENTS
+from .multitask import MultiTask
+from .names import DETECTORS, MODEL_NAMES
 from .resnet import ResNet
 from .unet import UNet
 from .vgg import VGG
@@ -38,13 +40,18 @@ class Family:
         encoder: The class of the encoder.
         build: (in_channels, num_classes, arguments of the name and of the caller) -> network.
         encoder_arguments: Names of its arguments that a caller may give.
-        arguments: Those, and of a segmenter the decoder's.
+        own_arguments: Names of those that are not the encoder's, such as a decoder's; called when they are needed.
     """
 
     encoder: Callable[..., nn.Module]
     build: Callable[[int, int | None, dict[str, Any]], nn.Module]
     encoder_arguments: tuple[str, ...]
-    arguments: tuple[str, ...]
+    own_arguments: Callable[[], tuple[str, ...]] = tuple
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of all arguments that a caller may give."""
+        return (*self.encoder_arguments, *self.own_arguments())
 
 
 def _classifiers(encoder: Callable[..., nn.Module], arguments: tuple[str, ...]) -> Family:
@@ -55,7 +62,7 @@ def _classifiers(encoder: Callable[..., nn.Module], arguments: tuple[str, ...]) 
             return encoder(in_channels=in_channels, **{**given, "head_type": None})
         return encoder(in_channels=in_channels, num_classes=num_classes, **{"head_type": "classification", **given})
 
-    return Family(encoder, build, arguments, arguments)
+    return Family(encoder, build, arguments)
 
 
 def _segmenters(encoder: Callable[..., Any], arguments: tuple[str, ...]) -> Family:
@@ -69,7 +76,39 @@ def _segmenters(encoder: Callable[..., Any], arguments: tuple[str, ...]) -> Fami
         rest = {name: value for name, value in given.items() if name not in own}
         return UNet.around(encoder(in_channels=in_channels, **rest), num_classes, **decoder)
 
-    return Family(encoder, build, arguments, (*arguments, *own))
+    return Family(encoder, build, arguments, lambda: own)
+
+
+def _multitasks(encoder: Callable[..., Any], arguments: tuple[str, ...]) -> Family:
+    """Networks of several heads, each of which has its own classes."""
+
+    def build(in_channels: int, num_classes: int | None, given: dict[str, Any]) -> nn.Module:
+        rest = {name: value for name, value in given.items() if name not in ("heads", "decoder")}
+        return MultiTask(encoder(in_channels=in_channels, **rest), given.get("heads", {}), given.get("decoder"))
+
+    of_encoder = tuple(name for name in arguments if name not in HEAD_ARGUMENTS)
+    return Family(encoder, build, of_encoder, lambda: ("heads", "decoder"))
+
+
+#: kind of detector -> module, imported when one is built since it brings monai, and class
+_DETECTORS = {"faster_rcnn": ("faster_rcnn", "FasterRCNN"), "retinanet": ("retinanet", "RetinaNet")}
+
+
+def _detectors(kind: str, encoder: Callable[..., Any], arguments: tuple[str, ...]) -> Family:
+    """Detectors around an encoder; what is not the encoder's is theirs."""
+    of_encoder = tuple(name for name in arguments if name not in HEAD_ARGUMENTS)
+
+    def detector() -> Any:
+        module, name = _DETECTORS[kind]
+        return getattr(import_module(f".detection.{module}", __package__), name)
+
+    def build(in_channels: int, num_classes: int | None, given: dict[str, Any]) -> nn.Module:
+        own = {name: value for name, value in given.items() if name in detector().plain_arguments()}
+        rest = {name: value for name, value in given.items() if name not in own}
+        network: nn.Module = detector().around(encoder(in_channels=in_channels, **rest), num_classes, **own)
+        return network
+
+    return Family(encoder, build, of_encoder, lambda: detector().plain_arguments())
 
 
 #: family, as :data:`MODEL_NAMES` gives it -> how its networks are built
@@ -82,6 +121,14 @@ FAMILIES: dict[str, Family] = {
     "plain_unet": _segmenters(PlainEncoder, PLAIN_ARGUMENTS),
     "resenc_encoder": _classifiers(ResidualEncoder, RESENC_ARGUMENTS),
     "resenc_unet": _segmenters(ResidualEncoder, RESENC_ARGUMENTS),
+    "multitask_resnet": _multitasks(ResNet, ENCODER_ARGUMENTS),
+    "multitask_vgg": _multitasks(VGG, VGG_ARGUMENTS),
+    "multitask_plain_encoder": _multitasks(PlainEncoder, PLAIN_ARGUMENTS),
+    "multitask_resenc_encoder": _multitasks(ResidualEncoder, RESENC_ARGUMENTS),
+    **{f"{kind}_resnet": _detectors(kind, ResNet, ENCODER_ARGUMENTS) for kind in DETECTORS},
+    **{f"{kind}_vgg": _detectors(kind, VGG, VGG_ARGUMENTS) for kind in DETECTORS},
+    **{f"{kind}_plain_encoder": _detectors(kind, PlainEncoder, PLAIN_ARGUMENTS) for kind in DETECTORS},
+    **{f"{kind}_resenc_encoder": _detectors(kind, ResidualEncoder, RESENC_ARGUMENTS) for kind in DETECTORS},
 }
 
 
@@ -89,10 +136,13 @@ def create_model(name: str, in_channels: int = 1, num_classes: int | None = 2, *
     """Build a network of the zoo by name.
 
     Args:
-        name: One of :func:`list_models`: ``resnet50`` is a classifier, ``resunet50`` a segmenter.
+        name: One of :func:`list_models`: ``resnet50`` is a classifier, ``resunet50`` a segmenter,
+            ``faster_rcnn_resnet50`` and ``retinanet_resnet50`` are detectors.
         in_channels: Channels of the input.
-        num_classes: Classes of the output, the background included; None leaves the head of a classifier away.
-        **arguments: Arguments of the encoder, such as :class:`ResNet`; for a segmenter also those of :class:`UNet`.
+        num_classes: Classes of the output, the background included; None leaves the head of a classifier away. The
+            heads of a multi-task network have their own.
+        **arguments: Arguments of the encoder, such as :class:`ResNet`; for a segmenter also those of :class:`UNet`,
+            for a multi-task network ``heads`` and ``decoder`` of :class:`~medtransfer.model_zoo.multitask.MultiTask`.
             What both have (``conv_cfg``, ``norm_cfg``, ``act_cfg``, ``with_cp`` ...) reaches both.
 
     Raises:
@@ -127,7 +177,7 @@ def inherited_arguments(source: str, arguments: Mapping[str, Any], target: str) 
     if FAMILIES[kind].encoder is not FAMILIES[target_kind].encoder:
         return {}
     # what the target's name stands for is its own, such as the depth
-    known = [name for name in FAMILIES[kind].encoder_arguments if name not in ("head_type", *target_implied)]
+    known = [n for n in FAMILIES[kind].encoder_arguments if n not in ("head_type", "fcn_stride", *target_implied)]
     return {name: value for name, value in {**implied, **arguments}.items() if name in known}
 
 

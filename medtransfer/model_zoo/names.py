@@ -18,6 +18,17 @@ GENESIS: dict[str, Any] = {
     "act_cfg": {"type": "ReLU"},
 }
 
+#: classifiers, whose encoders other networks stand around: name -> (family, the arguments that the name stands for)
+ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"resnet{depth}": ("resnet", {"depth": depth}) for depth in RESNET_DEPTHS},
+    **{f"vgg{depth}": ("vgg", {"depth": depth}) for depth in VGG_DEPTHS},
+    "plain_encoder": ("plain_encoder", {}),
+    "resenc_encoder": ("resenc_encoder", {}),
+}
+
+#: kinds of detectors
+DETECTORS = ("faster_rcnn", "retinanet")
+
 #: name -> (family, the arguments that the name stands for)
 MODEL_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"{family}{depth}": (family, {"depth": depth}) for family in ("resnet", "resunet") for depth in RESNET_DEPTHS},
@@ -30,6 +41,8 @@ MODEL_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     # nnU-Net's presets differ in the patch that the memory allows, not in widths or blocks
     **{f"resenc_unet_{preset}": ("resenc_unet", {}) for preset in ("m", "l", "xl")},
     "genesis_unet": ("plain_unet", GENESIS),
+    **{f"multitask_{name}": (f"multitask_{family}", given) for name, (family, given) in ENCODERS.items()},
+    **{f"{d}_{name}": (f"{d}_{family}", given) for d in DETECTORS for name, (family, given) in ENCODERS.items()},
 }
 
 

@@ -15,7 +15,7 @@ from medtransfer.errors import ModelError
 from medtransfer.model_zoo import ResNet, UNet
 from medtransfer.model_zoo.encoder import Encoder
 from medtransfer.model_zoo.names import MODEL_NAMES
-from tests.tiny_zoo import tiny_arguments
+from tests.tiny_zoo import single_outputs, tiny_arguments
 
 TINY = {"base_channels": 4, "stem_channels": 4}
 DEPTHS = (10, 18, 34, 50, 101, 152, 200)
@@ -50,11 +50,11 @@ def test_names_are_the_contracts_and_patterns_choose_among_them():
     assert mt.list_models("resenc_*") == [
         f"resenc_{kind}" for kind in ("encoder", "unet", "unet_m", "unet_l", "unet_xl")
     ]
-    assert mt.list_models("*18") == ["resnet18", "resunet18"]
+    assert mt.list_models("res*18") == ["resnet18", "resunet18"]
     assert mt.list_models("vit*") == []
 
 
-@pytest.mark.parametrize("name", mt.list_models())
+@pytest.mark.parametrize("name", single_outputs())
 def test_every_name_is_rebuilt_from_its_record_and_describes_itself(name):
     network = mt.create_model(name, in_channels=3, num_classes=5, **tiny_arguments(name))
     again = rebuilt(network)

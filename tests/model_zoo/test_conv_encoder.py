@@ -249,7 +249,7 @@ def test_stages_of_different_encoders_or_in_disorder_are_no_encoder():
     for stages in ([one[0], other[1], one[2]], [*stem[:1], *one[1:]], [*one[:1], *stem[1:]]):
         network = UNet({"num_channels": [4, 8, 12], "nclasses": 2}, stages, in_channels=1)
         assert network.architecture is None
-        with pytest.raises(ModelError, match="to_classifier needs a UNet around the stages"):
+        with pytest.raises(ModelError, match="to_classifier needs a network around a ResNet"):
             mt.to_classifier(network, num_classes=2)
     in_order = PlainEncoder(1, channels=[4, 4, 4], strides=[1, 1, 1], num_convs=1).stages()
     layers = {"norm_cfg": {"type": "IN", "affine": True}, "act_cfg": {"type": "LeakyReLU"}, "decoder_block": "convs"}
