@@ -6,9 +6,6 @@ holds data only; no value of it is ever used as the name of a file or of somethi
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable
 from itertools import permutations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,26 +16,22 @@ from msgspec import Meta
 from ..errors import CheckpointError
 from ..intensity import Intensity as Intensity
 from ..intensity import IntensityRange, schemes_of
+from .card_checks import IDENTIFIER, refuse_argument, refuse_names, refuse_nonfinite, refuse_tree
 from .source import refuse_url
 from .strict_json import parse_json
 from .wording import shown
 
 CARD_NAME = "model.json"
 FORMAT_VERSION = 1
-LATER = frozenset({"mirror_axes", "temperature", "intensity_ranges"})
+LATER = frozenset({"mirror_axes", "temperature", "intensity_ranges", "heads"})
 """Fields that cards did not always have: left away where they say nothing, so that an older medtransfer can read on."""
 MAX_CARD_BYTES = 4 << 20
 MAX_CHANNELS = 4096
 MAX_CLASSES = 100_000
-MAX_ARGUMENT = 100_000
-"""The largest whole number that an architecture's arguments may hold (100 000 classes)."""
+MAX_HEADS = 1000
 
 ORIENTATIONS = frozenset("".join(code) for axes in permutations(("RL", "AP", "SI")) for code in product(*axes))
 """The 48 orientation codes, as nibabel's ``aff2axcodes`` writes them: each letter is where an axis points to."""
-
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_WORDS = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_ .+-]{0,63})?")
-_DRIVE = re.compile(r"[A-Za-z]:")
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=20_000)]
@@ -47,9 +40,11 @@ Voxels = Annotated[int, Meta(ge=1, le=100_000)]
 PerChannel = Annotated[list[Intensity], Meta(min_length=1, max_length=MAX_CHANNELS)]
 
 
-Task = Literal["classification", "segmentation", "restoration"]
+Task = Literal["classification", "segmentation", "restoration", "detection", "multitask"]
 RESTORATION = "restoration"
 """The task of a segmentation network that gives scans back: it was trained without labels, as a source of weights."""
+MULTITASK = "multitask"
+HeadTask = Literal["segmentation", "classification", "regression"]
 
 
 class Architecture(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,20 +54,35 @@ class Architecture(msgspec.Struct, forbid_unknown_fields=True):
     arguments: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if not _IDENTIFIER.fullmatch(self.name):
+        if not IDENTIFIER.fullmatch(self.name):
             raise ValueError(f"`name` must be a name of the catalog, got {self.name[:80]!r}")
-        _refuse_argument("arguments", self.arguments)
+        refuse_argument("arguments", self.arguments)
+
+
+class HeadCard(msgspec.Struct, forbid_unknown_fields=True):
+    """One head of a multi-task network: its task, and the names of its classes or of the quantities it estimates.
+
+    >>> HeadCard("regression", ["age"]).classes
+    ['age']
+    """
+
+    task: HeadTask
+    classes: Annotated[list[Name], Meta(min_length=1, max_length=MAX_CLASSES)]
+
+    def __post_init__(self) -> None:
+        refuse_names("classes", self.classes)
 
 
 class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What stands in ``model.json``.
 
-    ``classes`` has one name per output channel; for a segmentation the first is the background, and for a restoration
-    they are the input channels, given back. ``spacing`` is in mm and, like ``patch_size`` (voxels), in the axis order
-    of ``orientation``; None means as scanned. ``intensity`` is one scheme for all channels or a list with one a
-    channel, ``intensity_ranges`` what their raw intensities were in training. ``mirror_axes`` are the axes along which
-    training mirrored scans, None if that is not known. ``temperature`` divides a classifier's logits before the
-    softmax; None means 1. ``sha256`` is that of ``model.safetensors``. ``parent`` says where the weights came from.
+    ``classes`` has one name per output channel; for a segmentation and a detection the first is the background, for a
+    restoration they are the input channels, given back, and for a multi-task network they are the names of its
+    ``heads``, of which each has its own task and classes. ``spacing`` is in mm and, like ``patch_size`` (voxels), in
+    the axis order of ``orientation``; None means as scanned. ``intensity`` is one scheme for all channels or a list
+    with one a channel, ``intensity_ranges`` what their raw intensities were in training. ``mirror_axes`` are the axes
+    along which training mirrored scans, None if that is not known. ``temperature`` divides a classifier's logits before
+    the softmax; None means 1. ``sha256`` is that of ``model.safetensors``. ``parent`` says where the weights came from.
 
     >>> card = ModelCard(task="segmentation", architecture=Architecture("resunet18"),
     ...                  input_channels=["MRI"], classes=["background", "hippocampus"], intensity=Intensity())
@@ -92,6 +102,7 @@ class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     patch_size: Annotated[list[Voxels], Meta(min_length=2, max_length=3)] | None = None
     mirror_axes: Annotated[list[Annotated[int, Meta(ge=0, le=2)]], Meta(max_length=3)] | None = None
     temperature: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    heads: Annotated[dict[Name, HeadCard], Meta(min_length=1, max_length=MAX_HEADS)] | None = None
     sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     versions: Annotated[dict[Name, Annotated[str, Meta(max_length=200)]], Meta(max_length=100)] = {}
     parent: dict[str, Any] | None = None
@@ -102,15 +113,16 @@ class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.orientation not in ORIENTATIONS:
             raise ValueError(f"`orientation` must be one of the 48 codes such as 'RAS', got {self.orientation[:20]!r}")
-        _refuse_names("input_channels", self.input_channels)
-        _refuse_names("classes", self.classes)
-        _refuse_nonfinite("spacing", self.spacing or ())
+        refuse_names("input_channels", self.input_channels)
+        refuse_names("classes", self.classes)
+        refuse_nonfinite("spacing", self.spacing or ())
         if self.temperature is not None and self.task != "classification":
             raise ValueError(f"`temperature` belongs to a classification, not to a {self.task}")
-        _refuse_nonfinite("metrics", self.metrics.values())
+        refuse_nonfinite("metrics", self.metrics.values())
         _refuse_count(self.architecture, "in_channels", self.input_channels)
         _refuse_count(self.architecture, "num_classes", self.classes)
-        _refuse_tree("parent", self.parent)
+        _refuse_heads(self)
+        refuse_tree("parent", self.parent)
         schemes_of(self.intensity, len(self.input_channels))
         if self.intensity_ranges is not None and len(self.intensity_ranges) != len(self.input_channels):
             raise ValueError(f"`intensity_ranges` must be one a channel, got {len(self.intensity_ranges)}")
@@ -206,21 +218,6 @@ def folder_member(folder: str | Path, name: str) -> Path:
     return path
 
 
-def _refuse_names(field: str, names: list[str]) -> None:
-    """Names are shown to people and key the results: printable, told apart, and nothing that reads as a path."""
-    if len(set(names)) < len(names):
-        raise ValueError(f"`{field}` names two things alike")
-    for name in names:
-        parts = {part.strip() for part in name.split("/")}
-        if not name.isprintable() or "\\" in name or _DRIVE.match(name) or parts & {"", ".", ".."}:
-            raise ValueError(f"`{field}` must hold plain names, got {name[:80]!r}")
-
-
-def _refuse_nonfinite(field: str, values: Iterable[float]) -> None:
-    if not all(map(math.isfinite, values)):
-        raise ValueError(f"`{field}` must hold finite numbers")
-
-
 def _refuse_count(architecture: Architecture, argument: str, names: list[str]) -> None:
     """An architecture that states its channels or classes must state as many as the card names."""
     count = architecture.arguments.get(argument)
@@ -228,42 +225,34 @@ def _refuse_count(architecture: Architecture, argument: str, names: list[str]) -
         raise ValueError(f"`architecture.arguments.{argument}` is {str(count)[:80]}, but the card names {len(names)}")
 
 
-def _refuse_argument(field: str, value: Any, depth: int = 0) -> None:
-    """Arguments are plain data: short words and numbers in lists and dicts, with nothing like a path or a module."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_argument_key(field, key, item)
-            _refuse_argument(f"{field}.{key}", item, depth + 1)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _refuse_argument(f"{field}[{index}]", item, depth + 1)
-    elif not (value is None or isinstance(value, bool) or _is_word(value) or _is_bounded(value)):
-        raise ValueError(f"`{field}` must be a plain word or a number up to {MAX_ARGUMENT}, got {str(value)[:80]!r}")
-    if depth > 8 or (isinstance(value, dict | list | tuple) and len(value) > 1000):
-        raise ValueError(f"`{field}` is nested too deep or too long")
+def _refuse_heads(card: ModelCard) -> None:
+    """A multi-task network has a head for each of its classes, and no other network has any."""
+    if card.heads is None and card.task == MULTITASK:
+        raise ValueError(f"`heads` is missing, which a {MULTITASK} network needs")
+    if card.heads is not None and card.task != MULTITASK:
+        raise ValueError(f"`heads` belongs to a {MULTITASK} network, but `task` is {card.task}")
+    heads = card.heads or {}
+    if heads and list(heads) != card.classes:
+        raise ValueError(f"`heads` must be those that `classes` names, got {', '.join(heads)[:80]}")
+    stated = card.architecture.arguments.get("heads")
+    if (
+        heads
+        and isinstance(stated, dict)
+        and _outputs_of(stated) != {name: _outputs(head) for name, head in heads.items()}
+    ):
+        raise ValueError("`heads` must be of the tasks and as many classes as `architecture.arguments.heads` says")
+    for name in heads:
+        if not IDENTIFIER.fullmatch(name) or [other.lower() for other in heads].count(name.lower()) > 1:
+            raise ValueError(f"`heads` must have plain names that tell files apart, got {name[:80]!r}")
 
 
-def _refuse_argument_key(field: str, key: object, value: object) -> None:
-    if not isinstance(key, str) or not _IDENTIFIER.fullmatch(key):
-        raise ValueError(f"`{field}` must have names as keys, got {str(key)[:80]!r}")
-    if key == "type" and not (isinstance(value, str) and _IDENTIFIER.fullmatch(value)):
-        raise ValueError(f"`{field}.type` must be the short name of a layer, got {str(value)[:80]!r}")
+def _outputs(head: HeadCard) -> tuple[str, int]:
+    return head.task, len(head.classes)
 
 
-def _is_word(value: object) -> bool:
-    return isinstance(value, str) and _WORDS.fullmatch(value) is not None
-
-
-def _is_bounded(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) <= MAX_ARGUMENT
-
-
-def _refuse_tree(field: str, value: Any, depth: int = 0) -> None:
-    """Free-form data (the parent's own record) is shown, never used; only its size and its numbers are bounded."""
-    if depth > 16:
-        raise ValueError(f"`{field}` is nested too deep")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"`{field}` must hold finite numbers")
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    for item in items:
-        _refuse_tree(field, item, depth + 1)
+def _outputs_of(arguments: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Task and number of outputs of each head that an architecture's arguments describe."""
+    heads = {name: head if isinstance(head, dict) else {} for name, head in arguments.items()}
+    return {
+        name: (head.get("task"), head.get("num_classes", head.get("num_outputs", 1))) for name, head in heads.items()
+    }

@@ -35,11 +35,13 @@ Preparation, done by medtransfer from this card:
 {% endfor %}- Patch size in training: {{ patch_size }}
 
 ## Output
-
-| value | class |
+{% for head, task, classes in outputs %}{% if head %}
+`{{ head }}`, {{ task }}:
+{% endif %}
+| value | {{ "quantity" if task == "regression" else "class" }} |
 | --- | --- |
-{% for name in card.classes %}| {{ loop.index0 }} | {{ name | cell }} |
-{% endfor %}{% if card.temperature %}
+{% for name in classes %}| {{ loop.index0 }} | {{ name | cell }} |
+{% endfor %}{% endfor %}{% if card.temperature %}
 Logits are divided by {{ "%.4g" | format(card.temperature) }} before the softmax: a temperature fitted to labels.
 {% endif %}
 ## Use
@@ -90,9 +92,17 @@ def render_readme(card: ModelCard, name: str) -> str:
         patch_size=f"{_by(card.patch_size)} voxels" if card.patch_size else "any",
         intensity=_channel_words(card),
         ranges=_ranges(card),
+        outputs=_outputs(card),
         versions=", ".join(f"{key} {value}" for key, value in card.versions.items()),
         origin=[(key, value) for key, value in (card.parent or {}).items() if isinstance(value, str | int | float)],
     )
+
+
+def _outputs(card: ModelCard) -> list[tuple[str, str, list[str]]]:
+    """Name, task and classes of every head; the only head of most networks has no name."""
+    if card.heads:
+        return [(name, head.task, head.classes) for name, head in card.heads.items()]
+    return [("", card.task, card.classes)]
 
 
 def _by(numbers: Iterable[float]) -> str:

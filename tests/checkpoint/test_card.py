@@ -36,7 +36,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("\n\x1b" + "x" * 10_000, 1, "unknown field `\\n\\x1bxxx"),
     ("architecture.surprise", 1, "unknown field `surprise`"),
     ("intensity.surprise", 1, "unknown field `surprise`"),
-    ("task", "detection", "$.task"),
+    ("task", "registration", "$.task"),
     ("input_channels", [], "$.input_channels"),
     ("input_channels", ["a"] * 5000, "$.input_channels"),
     ("input_channels", [1], "$.input_channels[0]"),
@@ -86,6 +86,23 @@ WRONG: list[tuple[str, Any, str]] = [
     ("architecture.arguments.pool", "x" * 100, "`arguments.pool`"),
     ("architecture.arguments.strides", [1] * 2000, "`arguments.strides`"),
     ("parent", [1], "$.parent"),
+    ("heads", {"a": {"task": "segmentation", "classes": ["b", "c"]}}, "`heads` belongs to a multitask network"),
+    ("heads", {}, "$.heads"),
+    ("task", "multitask", "`heads` is missing, which a multitask network needs"),
+]
+HEADS = {
+    "organs": {"task": "segmentation", "classes": ["background", "liver"]},
+    "age": {"task": "regression", "classes": ["years"]},
+}
+WRONG_HEADS: list[tuple[str, Any, str]] = [
+    ("classes", ["age", "organs"], "`heads` must be those that `classes` names, got organs, age"),
+    ("classes", ["organs"], "`heads` must be those that `classes` names"),
+    ("heads.age.task", "detection", "$.heads[...].task"),
+    ("heads.age.classes", [], "$.heads[...].classes"),
+    ("heads.age.classes", ["../x"], "`classes` must hold plain names"),
+    ("heads.age.surprise", 1, "unknown field `surprise`"),
+    ("heads.age.classes", ["years", "months"], "as many classes as `architecture.arguments.heads` says"),
+    ("heads.age.task", "classification", "of the tasks and as many"),
 ]
 
 
@@ -99,6 +116,38 @@ def test_c37_wrong_values_name_their_field(card: ModelCard, place: str, value: A
     assert str(caught.value.path) == "net/model.json"
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500
+
+
+@pytest.fixture
+def multitask_card() -> ModelCard:
+    arguments = {"organs": {"task": "segmentation", "num_classes": 2}, "age": {"task": "regression"}}
+    architecture = {"name": "multitask_resnet10", "arguments": {"heads": arguments}}
+    tree = {"task": "multitask", "architecture": architecture, "input_channels": ["CT"], "classes": list(HEADS)}
+    return msgspec.convert({**tree, "heads": HEADS}, ModelCard)
+
+
+def test_a_multitask_card_reads_back_and_its_readme_names_every_head(multitask_card: ModelCard) -> None:
+    assert parse_card(format_card(multitask_card)) == multitask_card
+    readme = render_readme(multitask_card, "net")
+    assert "`organs`, segmentation:\n\n| value | class |" in readme
+    assert "`age`, regression:\n\n| value | quantity |\n| --- | --- |\n| 0 | years |" in readme
+
+
+@pytest.mark.parametrize("place, value, words", WRONG_HEADS)
+def test_wrong_heads_name_their_field(multitask_card: ModelCard, place: str, value: Any, words: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        parse_card(_changed(multitask_card, place, value))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "../x", "Organs"])
+def test_names_of_heads_become_files_and_are_plain(multitask_card: ModelCard, name: str) -> None:
+    tree = msgspec.to_builtins(multitask_card)
+    tree["architecture"]["arguments"] = {}
+    tree["heads"] = {"organs": HEADS["organs"], name: HEADS["age"]}
+    tree["classes"] = ["organs", name]
+    with pytest.raises(CheckpointError, match="plain names"):
+        parse_card(json.dumps(tree))
 
 
 @pytest.mark.parametrize("field", ["task", "architecture", "input_channels", "classes"])

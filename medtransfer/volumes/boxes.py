@@ -1,0 +1,249 @@
+"""Boxes around structures: from masks, between grids, to world millimetres and back, and drawn into a volume.
+
+A box is ``[i0, j0, k0, i1, j1, k1]``, lower corner then upper corner, in voxels counted from the outer corner of the
+volume: voxel ``i`` covers ``i`` to ``i + 1``, so that a structure in the voxels 3 to 5 has the ends 3 and 6.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ..errors import UsageError
+from .grid import Grid
+
+__all__ = [
+    "BoxOf",
+    "Boxes",
+    "box_volumes",
+    "boxes_from_world",
+    "boxes_of_labels",
+    "boxes_to_world",
+    "checked_boxes",
+    "clip_boxes",
+    "draw_boxes",
+    "move_boxes",
+    "number_structures",
+]
+
+Boxes: TypeAlias = npt.NDArray[np.float64]
+BoxOf: TypeAlias = Literal["class", "component"]
+_MANY = 2**16  # of a label number: a table of so many classes is not built
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+
+def boxes_of_labels(labels: npt.NDArray[np.integer], each: BoxOf = "class") -> tuple[Boxes, npt.NDArray[np.int64]]:
+    """The boxes around the structures of a mask.
+
+    Args:
+        labels: (I, J, K); numbers below 1 are background.
+        each: One box for a ``class``, or for each ``component`` of a class; voxels that touch at a corner are one.
+
+    Returns:
+        Boxes (N, 6) and their class numbers (N,), in the order of the numbers.
+
+    Raises:
+        UsageError: another ``each``, or another number of axes.
+
+    >>> labels = np.zeros((4, 4, 4), int)
+    >>> labels[0, 0, 0] = labels[2:, 1:3, 0] = 2
+    >>> boxes_of_labels(labels)[0].tolist()
+    [[0.0, 0.0, 0.0, 4.0, 3.0, 1.0]]
+    >>> boxes_of_labels(labels, "component")[0].tolist()
+    [[0.0, 0.0, 0.0, 1.0, 1.0, 1.0], [2.0, 1.0, 0.0, 4.0, 3.0, 1.0]]
+    """
+    numbered, owners = number_structures(labels, each) if each != "class" else (labels, None)
+    found = _classes(numbered)
+    boxes = np.array([_box(part) for _, part in found], dtype=np.float64).reshape(-1, 6)
+    numbers = np.array([number for number, _ in found], dtype=np.int64)
+    return boxes, numbers if owners is None else owners
+
+
+def number_structures(
+    labels: npt.NDArray[np.integer], each: BoxOf = "component"
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Every structure of a mask under a number of its own, from 1, in the order of the classes.
+
+    Args:
+        labels: As `boxes_of_labels`.
+        each: What a structure is.
+
+    Returns:
+        The numbers (I, J, K), and the class (N,) of each structure.
+
+    Raises:
+        UsageError: as `boxes_of_labels`.
+
+    >>> numbers, classes = number_structures(np.array([[[5, 5, 0, 5]]]))
+    >>> numbers.tolist(), classes.tolist()
+    ([[[1, 1, 0, 2]]], [5, 5])
+    """
+    if each not in ("class", "component"):
+        raise UsageError(f"boxes must be around each 'class' or each 'component', got {each!r}")
+    numbered = np.zeros(labels.shape, dtype=np.int32)
+    owners: list[int] = []
+    for number, part in _classes(labels):
+        mask = labels[part] == number
+        found, count = ndimage.label(mask, _TOUCHING) if each == "component" else (mask, 1)
+        numbered[part][mask] = found[mask] + len(owners)
+        owners += [number] * count
+    return numbered, np.array(owners, dtype=np.int64)
+
+
+def move_boxes(boxes: npt.ArrayLike, source: Grid, target: Grid) -> Boxes:
+    """Boxes on one grid as boxes on another that lies elsewhere in the same world.
+
+    Exact, up to rounding, between grids whose axes are parallel; else the smallest box around the eight moved corners.
+
+    >>> flipped = Grid((10, 4, 4), np.array([[-1.0, 0, 0, 9], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    >>> move_boxes([[0, 1, 2, 3, 4, 4]], Grid((10, 4, 4), np.eye(4)), flipped).tolist()
+    [[7.0, 1.0, 2.0, 10.0, 4.0, 4.0]]
+    """
+    return _moved(checked_boxes(boxes), _from_corner(source), _from_corner(target))
+
+
+def boxes_to_world(boxes: npt.ArrayLike, grid: Grid) -> tuple[Boxes, Boxes]:
+    """Where boxes lie in the patient.
+
+    Returns:
+        Centres (N, 3) in millimetres of the world, RAS+; sizes (N, 3) in millimetres along the grid's own axes.
+
+    >>> centres, sizes = boxes_to_world([[0, 0, 0, 2, 2, 2]], Grid((4, 4, 4), np.diag([1.0, 1, 3, 1])))
+    >>> centres.tolist(), sizes.tolist()
+    ([[0.5, 0.5, 1.5]], [[2.0, 2.0, 6.0]])
+    """
+    lower, upper = np.hsplit(checked_boxes(boxes), 2)
+    affine = _from_corner(grid)
+    return (lower + upper) / 2 @ affine[:3, :3].T + affine[:3, 3], (upper - lower) * grid.spacing
+
+
+def boxes_from_world(centers_mm: npt.ArrayLike, sizes_mm: npt.ArrayLike, grid: Grid) -> Boxes:
+    """Boxes whose sides run along the axes of the world, as boxes on a grid.
+
+    Exact, up to rounding, where the grid's axes are parallel to the world's; else the smallest box around the eight
+    corners. `boxes_to_world` gives sizes along the grid's axes: the inverse of this only where these are the world's.
+
+    Args:
+        centers_mm: (N, 3), RAS+.
+        sizes_mm: (N, 3) along right-left, anterior-posterior, superior-inferior.
+        grid: Where the boxes are wanted.
+
+    >>> boxes_from_world([[0.5, 0.5, 1.5]], [[2, 2, 6]], Grid((4, 4, 4), np.diag([1.0, 1, 3, 1]))).tolist()
+    [[0.0, 0.0, 0.0, 2.0, 2.0, 2.0]]
+    """
+    centres = np.asarray(centers_mm, dtype=np.float64).reshape(-1, 3)
+    half = np.asarray(sizes_mm, dtype=np.float64).reshape(-1, 3) / 2
+    return _moved(np.hstack([centres - half, centres + half]), np.eye(4), _from_corner(grid))
+
+
+def draw_boxes(
+    shape: tuple[int, int, int], boxes: npt.ArrayLike, numbers: npt.ArrayLike, filled: bool = False
+) -> npt.NDArray[np.unsignedinteger]:
+    """Boxes as a mask: their hulls, one voxel thick, so that every plane through a box shows its outline.
+
+    Small boxes are drawn over large ones. A box is drawn in the voxels whose centres it holds, but in one at least;
+    what lies outside of the volume is cut off.
+
+    Args:
+        shape: Of the volume.
+        boxes: (N, 6).
+        numbers: (N,), what to draw them with; 1 or more.
+        filled: Draw all voxels of a box.
+
+    Returns:
+        (I, J, K), uint8, or uint16 where numbers are above 255.
+
+    >>> draw_boxes((5, 4, 3), [[0, 0, 0, 5, 4, 3]], [7])[:, :, 1].tolist()
+    [[7, 7, 7, 7], [7, 0, 0, 7], [7, 0, 0, 7], [7, 0, 0, 7], [7, 7, 7, 7]]
+    """
+    checked, marks = checked_boxes(boxes), np.asarray(numbers, dtype=np.int64).reshape(-1)
+    dtype = np.uint8 if marks.max(initial=0) <= np.iinfo(np.uint8).max else np.uint16
+    volume = np.zeros(shape, dtype=dtype)
+    for index in np.argsort(-box_volumes(checked), kind="stable"):
+        lower, upper = _voxels(checked[index], shape)
+        # a view, empty where the box lies outside of the volume
+        part = volume[tuple(map(slice, lower, upper))]
+        part[_hull(part.shape, filled)] = marks[index]
+    return volume
+
+
+def clip_boxes(boxes: npt.ArrayLike, shape: tuple[int, ...]) -> Boxes:
+    """Boxes cut off at the ends of a volume; those outside of it keep no size.
+
+    >>> clip_boxes([[-1, 0, 2, 3, 9, 4]], (4, 4, 4)).tolist()
+    [[0.0, 0.0, 2.0, 3.0, 4.0, 4.0]]
+    """
+    return np.clip(checked_boxes(boxes), 0, [*shape, *shape])
+
+
+def box_volumes(boxes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Voxels (N,) in boxes; those turned inside out have none.
+
+    >>> box_volumes([[0, 0, 0, 2, 3, 4], [1, 1, 1, 0, 2, 2]]).tolist()
+    [24.0, 0.0]
+    """
+    lower, upper = np.hsplit(checked_boxes(boxes), 2)
+    return (upper - lower).clip(0).prod(axis=1)
+
+
+def checked_boxes(boxes: npt.ArrayLike) -> Boxes:
+    """Boxes (N, 6) as float64; no box at all may come in any shape.
+
+    Raises:
+        UsageError: another shape.
+    """
+    array = np.asarray(boxes, dtype=np.float64)
+    if array.size and (array.ndim != 2 or array.shape[1] != 6):
+        raise UsageError(f"boxes must be (N, 6), got the shape {array.shape}")
+    return array.reshape(-1, 6)
+
+
+def _classes(labels: npt.NDArray[np.integer]) -> list[tuple[int, tuple[slice, ...]]]:
+    """The numbers above 0 and the part of the volume that holds each."""
+    if labels.ndim != 3:
+        raise UsageError(f"labels must be (I, J, K), got the shape {labels.shape}")
+    many = labels.max(initial=0) > _MANY
+    numbers = np.unique(labels[labels > 0]) if many else None
+    listed = labels if numbers is None else np.where(labels > 0, np.searchsorted(numbers, labels) + 1, 0)
+    parts = ndimage.find_objects(listed.astype(np.int32, copy=False))
+    return [
+        (index if numbers is None else int(numbers[index - 1]), part) for index, part in enumerate(parts, 1) if part
+    ]
+
+
+def _box(part: tuple[slice, ...]) -> list[int]:
+    return [*(axis.start for axis in part), *(axis.stop for axis in part)]
+
+
+def _from_corner(grid: Grid) -> npt.NDArray[np.float64]:
+    """The affine for positions counted from the outer corner of the first voxel, not from its centre."""
+    affine = np.array(grid.affine, dtype=np.float64)
+    affine[:3, 3] -= affine[:3, :3].sum(axis=1) / 2
+    return affine
+
+
+def _moved(boxes: Boxes, source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> Boxes:
+    lower, upper = np.hsplit(boxes, 2)
+    change = np.linalg.solve(target[:3, :3], source[:3, :3])
+    offset = np.linalg.solve(target[:3, :3], source[:3, 3] - target[:3, 3])
+    centres = (lower + upper) / 2 @ change.T + offset
+    half = (upper - lower) / 2 @ np.abs(change).T  # of the box around all corners
+    return np.hstack([centres - half, centres + half])
+
+
+def _voxels(box: Boxes, shape: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """First and last + 1 of the voxels whose centres a box holds, within the volume."""
+    lower, upper = np.ceil(box - 0.5).reshape(2, 3)
+    single = upper <= lower
+    lower = np.where(single, np.floor(box.reshape(2, 3).mean(axis=0)), lower)
+    ends = np.clip([lower, np.where(single, lower + 1, upper)], 0, shape).astype(int)
+    return ends[0].tolist(), ends[1].tolist()
+
+
+def _hull(shape: tuple[int, ...], filled: bool) -> npt.NDArray[np.bool_]:
+    hull = np.ones(shape, dtype=bool)
+    hull[1:-1, 1:-1, 1:-1] = filled
+    return hull
