@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..model_zoo.conv_encoder import INSTANCE_NORM, LEAKY_RELU, WIDTHS
-from ..model_zoo.names import MODEL_NAMES
+from ..model_zoo.names import DETECTORS, MODEL_NAMES
 from ..model_zoo.resnet import GEOMETRIES, MEDICALNET_SHORTCUT_A, ResNet
 from .dialects.base import Home
 
@@ -18,6 +18,8 @@ UNSEEN_ARGUMENTS = (
     "deep_stem", "first_stride", "pool", "pool_stride", "strides", "dilations", "shortcut", "style", "avg_down",
     "norm_cfg", "act_cfg",
 )  # fmt: skip
+#: families of networks around an encoder
+_AROUND = re.compile(rf"^({'|'.join(('multitask', *DETECTORS))})_")
 _SET_BY_GEOMETRY = ("strides", "dilations", "shortcut")
 _DEFAULTS = {name: value.default for name, value in inspect.signature(ResNet).parameters.items()} | {"first_stride": 2}
 
@@ -83,12 +85,17 @@ def geometry_differences(source: Home, target: Home) -> list[str]:
     return words + ([f"geometry={preset!r}"] if preset and set(differing) & set(_SET_BY_GEOMETRY) else [])
 
 
+def _family(home: Home) -> str:
+    """The kind of the encoder, or of the UNet around it; nothing for a network that is none of the zoo."""
+    return _AROUND.sub("", MODEL_NAMES[home.name][0]) if home.name in MODEL_NAMES else ""
+
+
 def _is_resnet(home: Home) -> bool:
-    return home.name in MODEL_NAMES and MODEL_NAMES[home.name][0] in ("resnet", "resunet")
+    return _family(home) in ("resnet", "resunet")
 
 
 def _is_conv(home: Home) -> bool:
-    return home.name in MODEL_NAMES and MODEL_NAMES[home.name][0].startswith(("plain_", "resenc_"))
+    return _family(home).startswith(("plain_", "resenc_"))
 
 
 def _conv_in_full(home: Home) -> dict[str, Any]:
@@ -104,7 +111,7 @@ def _conv_in_full(home: Home) -> dict[str, Any]:
 
 
 def _is_vgg(home: Home) -> bool:
-    return home.name in MODEL_NAMES and MODEL_NAMES[home.name][0] in ("vgg", "vggunet")
+    return _family(home) in ("vgg", "vggunet")
 
 
 def _vgg_in_full(home: Home) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .dialects.base import Home
 from .dialects.conv_shape import stage_convs
+from .dialects.detector import classes_of
 from .dialects.resnet_shape import stage_blocks
 
 #: heads of the zoo, in the order in which they are looked for
@@ -36,5 +37,5 @@ def _stage_units(tensors: Mapping[str, Tensor]) -> tuple[tuple[int, ...], int]:
 
 def num_classes(tensors: Mapping[str, Tensor], home: Home | None) -> int | None:
     """Rows of the head, by the zoo's names."""
-    found = next((tensors[name].shape[0] for name in _HEADS if name in tensors), None)
+    found = next((tensors[name].shape[0] for name in _HEADS if name in tensors), classes_of(tensors))
     return found if home is None else home.arguments.get("num_classes") or found

@@ -13,6 +13,9 @@ from .heads import convert_head
 HEAD_MODES = ("drop", "keep", "convert")
 HeadChoice = str | ClassMap
 
+#: hidden layers of a head have no rows of classes
+HIDDEN = "head_hidden."
+
 #: a fully connected head, and the 1x1x1 convolution that computes it at every position
 _TWINS = {"head_fc": "head_conv", "head_conv": "head_fc"}
 
@@ -50,6 +53,7 @@ def adapt_head(
     if tensor.ndim != len(shape):
         converted = convert_head(tensor, shape)
         if converted is not None:
-            tensor, how = converted, "fully connected <-> 1x1x1 convolution"
-            hows.append(how)
+            kernel = "x".join(map(str, max(tensor.shape, shape, key=len)[2:]))
+            tensor = converted
+            hows.append(f"fully connected <-> {kernel} convolution")
     return (tensor, "; ".join(hows)) if hows else None

@@ -154,6 +154,8 @@ def split_head(layer: Layer, sizes: Mapping[str, int], anchors: int = 1) -> nn.M
     >>> heads["box"].weight.shape
     torch.Size([4, 32, 3, 3])
     """
+    if not isinstance(sizes, Mapping) or not all(type(rows) is int for rows in sizes.values()):
+        raise UsageError(f"the parts must be a dict of names and whole numbers of rows, got {sizes!r}")
     weight, bias = head_tensors(layer)
     rows_of = _row_numbers(weight.shape[0], sizes, anchors)
     parts = nn.ModuleDict()
@@ -178,6 +180,8 @@ def merge_heads(heads: nn.ModuleDict | Mapping[str, nn.Module], anchors: int = 1
     >>> torch.equal(merge_heads(split_head(layer, {"box": 4, "classes": 2})).weight, layer.weight)
     True
     """
+    if not isinstance(heads, nn.ModuleDict | Mapping):
+        raise UsageError(f"merge_heads needs a dict of names and layers, got {type(heads).__name__}")
     if not len(heads):
         raise UsageError("merge_heads needs at least one layer, got none")
     slices, layers = zip(*(_sliced(name, head) for name, head in heads.items()), strict=True)

@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint.card import RESTORATION, Architecture, ModelCard, Task
+from ..checkpoint.card import MULTITASK, RESTORATION, Architecture, HeadCard, ModelCard, Task
 from ..checkpoint.folder import read_model_folder, write_model_folder
 from ..errors import CheckpointError, MedTransferError, ModelError, UsageError
 from ..model_zoo.catalog import create_model
@@ -41,7 +41,14 @@ def card_of(model: nn.Module, card: ModelCard | Mapping[str, Any] | None = None)
     own: tuple[Any, ...] = (model.in_channels, model.num_classes, model.task)
     if named != own:
         raise UsageError(f"the card says {named} (channels, classes, task), the network {own}")
+    heads, own_heads = _sizes(full.heads or {}), _sizes(_plain_heads(model))
+    if heads != own_heads:
+        raise UsageError(f"the card says {heads} (heads with task and classes), the network {own_heads}")
     return full
+
+
+def _sizes(heads: Mapping[str, HeadCard]) -> dict[str, tuple[str, int]]:
+    return {name: (head.task, len(head.classes)) for name, head in heads.items()}
 
 
 def _plain_card(model: nn.Module) -> ModelCard:
@@ -51,8 +58,33 @@ def _plain_card(model: nn.Module) -> ModelCard:
         task=cast("Task", model.task),
         architecture=Architecture(architecture["name"], architecture["arguments"]),
         input_channels=[f"channel_{i}" for i in range(in_channels)],
-        classes=[f"class_{i}" for i in range(num_classes)],
+        **_plain_classes(model, num_classes),
     )
+
+
+def _plain_classes(model: nn.Module, num_classes: int) -> dict[str, Any]:
+    """Classes by number; a detector's first is the background by contract, those of several heads are their names."""
+    names = [f"class_{i}" for i in range(num_classes)]
+    if heads := _plain_heads(model):
+        return {"classes": list(heads), "heads": heads}
+    return {"classes": ["background", *names[1:]] if model.task == "detection" else names}
+
+
+def _plain_heads(model: nn.Module) -> dict[str, HeadCard]:
+    """The heads of a multi-task network, as the argument ``heads`` of its architecture says, outputs by number."""
+    if model.task != MULTITASK:
+        return {}
+    architecture = cast("Mapping[str, Any]", getattr(model, "architecture", None) or {})
+    described = architecture.get("arguments", {}).get("heads")
+    if not described:
+        raise ModelError(f"this {type(model).__name__} does not say its heads", hint="Build it with create_model")
+    return {name: HeadCard(head["task"], _plain_outputs(head)) for name, head in described.items()}
+
+
+def _plain_outputs(head: Mapping[str, Any]) -> list[str]:
+    if head["task"] == "regression":
+        return [f"value_{i}" for i in range(head.get("num_outputs", 1))]
+    return [f"class_{i}" for i in range(head["num_classes"])]
 
 
 def save(
@@ -88,7 +120,7 @@ def save(
         )
     full = card_of(model, _of_network(card, model, Architecture(built["name"], built["arguments"])))
     state = model.state_dict()
-    _refuse_altered(state, full.architecture)
+    _refuse_altered(model, state, full.architecture)
     return write_model_folder(Path(folder), state, full, overwrite=overwrite)
 
 
@@ -106,6 +138,9 @@ def load(folder: str | Path) -> nn.Module:
         raise CheckpointError(
             f"model.json names no network of the zoo: {said}", path=folder, hint=SAVE_AGAIN
         ) from error
+    if getattr(model, "task", None) not in (None, _network_task(card.task)):
+        reason = f"`task` in model.json is {card.task}, but {card.architecture.name} is a network for {model.task}"
+        raise CheckpointError(reason, path=folder, hint=SAVE_AGAIN)
     if misfit := _misfit(tensors, model):
         reason = f"the weights do not fit the architecture that model.json names: {misfit}"
         raise CheckpointError(reason, path=folder, hint=SAVE_AGAIN)
@@ -120,16 +155,39 @@ def _without_memory(architecture: Architecture) -> nn.Module:
         return create_model(architecture.name, **architecture.arguments)
 
 
-def _refuse_altered(state: Mapping[str, Tensor], architecture: Architecture) -> None:
+def _refuse_altered(model: nn.Module, state: Mapping[str, Tensor], architecture: Architecture) -> None:
     """A folder that is written must be one that can be loaded: layers exchanged by hand are not in the card."""
     if any(".lora_" in key for key in state):
         raise ModelError("the network has low-rank adapters, which no model folder holds", hint="Call merge_lora first")
-    misfit = _misfit(state, _without_memory(architecture))
+    built = _without_memory(architecture)
+    misfit = _misfit(state, built) or _exchanged(model, built)
     if misfit:
         raise ModelError(
             f"the network is not as {architecture.name} was built: {misfit}",
             hint="Build it with create_model in its final sizes, and transfer the weights",
         )
+
+
+def _exchanged(model: nn.Module, built: nn.Module) -> str | None:
+    """The first setting of a detector's parts without weights that is not as it was built: anchors, pooling, scores."""
+    if model.task != "detection":
+        return None
+    own, before = _settings(model), _settings(built)
+    changed = (name for name in {**before, **own} if own.get(name) != before.get(name))
+    return next((f"{name} is {own.get(name)}, the architecture has {before.get(name)}" for name in changed), None)
+
+
+def _settings(network: nn.Module) -> dict[str, str]:
+    parts = {name: part for name, part in network.named_modules() if not part.state_dict()}
+    parts["suppression"] = network.suppression
+    plain = int | float | str | list | tuple | None
+    # anchors come of the sizes and ratios beside them
+    return {
+        f"{name}.{key}": str(value)
+        for name, part in parts.items()
+        for key, value in vars(part).items()
+        if not key.startswith("_") and key not in ("training", "cell_anchors") and isinstance(value, plain)
+    }
 
 
 def _misfit(state: Mapping[str, Tensor], network: nn.Module) -> str | None:

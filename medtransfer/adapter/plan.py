@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TransferError, UsageError
-from .dialects.base import INPUT_CONVS, part_of
+from .detector_rows import has_own_rows, inflate_pooled, other_boxes, remap_detector
+from .dialects.base import part_of, sees_input
 from .geometry import geometry_notes
-from .head_rows import HeadChoice, adapt_head, head_twin
+from .head_rows import HIDDEN, HeadChoice, adapt_head, head_twin
 from .inflate import fit_kernel
 from .input_conv import ChannelMap, adapt_input_conv, map_input_conv
 from .report import Entry, TransferReport
@@ -141,6 +142,8 @@ def _decide(plan: Plan, name: str, weights: SourceWeights, target: Target, choic
 
     if part_of(name) == "head" and choices.head == "drop":
         report.dropped.append(entry("head='drop'"))
+    elif why := other_boxes(name, weights.tensors, target.tensors):
+        report.dropped.append(entry(why))
     elif key is None or old is None:
         report.unexpected.append(entry("the target has no such tensor"))
     else:
@@ -158,10 +161,13 @@ def _fit(
 ) -> tuple[Tensor, list[str]]:
     """The tensor after all that is needed and allowed to fit it to ``old``, and what was done, in order."""
     hows = [weights.changes[name]] if name in weights.changes else []
-    if tensor.shape == old.shape and name not in INPUT_CONVS and part_of(name) != "head":
+    if tensor.shape == old.shape and not sees_input(name) and part_of(name) != "head":
         return tensor, hows  # as most are
     steps: tuple[Callable[[Tensor], tuple[Tensor, str] | None], ...] = (
         lambda value: _kernel(name, value, old, target, choices),
+        lambda value: inflate_pooled(
+            name, value, old.shape, weights.tensors, target.tensors, choices.inflation, choices.inflation_axis
+        ),
         lambda value: _input(name, value, old, weights, choices),
         lambda value: _head(name, value, old, weights, target, choices),
     )
@@ -184,7 +190,7 @@ def _kernel(name: str, tensor: Tensor, old: Tensor, target: Target, choices: Cho
 def _input(
     name: str, tensor: Tensor, old: Tensor, weights: SourceWeights, choices: Choices
 ) -> tuple[Tensor, str] | None:
-    if name not in INPUT_CONVS or choices.input_channels == "strict":
+    if not sees_input(name) or choices.input_channels == "strict":
         return None
     fits = tensor.ndim == old.ndim and tensor.shape[0] == old.shape[0] and tensor.shape[2:] == old.shape[2:]
     if not fits or (isinstance(choices.input_channels, str) and tensor.shape[1] == old.shape[1]):
@@ -225,7 +231,11 @@ def _head(
 ) -> tuple[Tensor, str] | None:
     if part_of(name) != "head" or choices.head in ("drop", "keep"):
         return None
-    return adapt_head(tensor, tuple(old.shape), choices.head, weights.classes, target.classes)
+    choice = "convert" if HIDDEN in name else choices.head
+    if has_own_rows(name) and not isinstance(choice, str):
+        names = weights.classes, target.classes
+        return remap_detector(name, tensor, tuple(old.shape), choice, weights.tensors, names)
+    return adapt_head(tensor, tuple(old.shape), choice, weights.classes, target.classes)
 
 
 def _coverage(values: Mapping[str, Tensor], target: Target) -> float:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from medtransfer.adapter.heads import conv_to_fc, convert_head, fc_to_conv, head_tensors
+from medtransfer.adapter.heads import conv_to_fc, convert_head, fc_to_conv, head_tensors, merge_heads, split_head
 from medtransfer.errors import UsageError
 from tests.adapter.head_layers import conv_of, integers, same_layer, whole_numbers
 
@@ -165,3 +165,14 @@ class TestHeadTensors:
 def test_head_tensors_hold_no_graph():
     weight, bias = head_tensors(nn.Linear(4, 2, bias=False))
     assert (weight.requires_grad, bias) == (False, None)
+
+
+@pytest.mark.parametrize("sizes", [[1, 5], None, {"a": "x"}, {"a": 1.5, "b": 4.5}])
+def test_parts_that_are_no_dict_of_rows_are_refused(sizes):
+    with pytest.raises(UsageError, match="the parts must be a dict of names and whole numbers of rows"):
+        split_head(nn.Linear(8, 6), sizes)
+
+
+def test_layers_that_are_no_dict_are_not_merged():
+    with pytest.raises(UsageError, match="merge_heads needs a dict of names and layers, got list"):
+        merge_heads([nn.Linear(8, 6)])

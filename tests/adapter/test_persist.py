@@ -202,6 +202,13 @@ LIES = {
 }
 
 
+def test_a_card_for_another_task_than_its_network_is_refused_as_a_folder(folder):
+    path = folder / "model.json"
+    path.write_text(path.read_text().replace('"task": "classification"', '"task": "detection"'))
+    with pytest.raises(CheckpointError, match=r"`task` in model.json is detection, but resnet10 is .* classification"):
+        mt.load(folder)
+
+
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 def test_a_card_that_lies_is_refused_without_taking_memory(folder, lie):
     sys.modules.pop("this", None)

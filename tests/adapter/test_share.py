@@ -213,7 +213,7 @@ def test_stages_that_are_not_all_in_order_are_no_resnet(tutorial):
     ):
         segmenter = UNet({"num_channels": channels, "nclasses": 2}, chosen, decoder_block="basic", **config)
         assert segmenter.architecture is None
-        with pytest.raises(ModelError, match="to_classifier needs a UNet around the stages of a ResNet"):
+        with pytest.raises(ModelError, match="to_classifier needs a network around a ResNet"):
             mt.to_classifier(segmenter, num_classes=2)
 
 
@@ -242,7 +242,5 @@ def test_foreign_networks_are_refused_with_the_way_out():
         ModelError, match=r"to_segmenter needs a ResNet or another .*, got Linear. Build UNet\(extra, layers\)"
     ):
         mt.to_segmenter(nn.Linear(2, 2), num_classes=2)
-    with pytest.raises(
-        ModelError, match=r"to_classifier needs a UNet .*, got Linear. Build the segmenter with create_model"
-    ):
+    with pytest.raises(ModelError, match=r"to_classifier needs a network .*, got Linear. Build it with create_model"):
         mt.to_classifier(nn.Linear(2, 2), num_classes=2)

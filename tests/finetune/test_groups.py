@@ -15,6 +15,7 @@ from medtransfer.errors import ModelError, UsageError
 from medtransfer.finetune.freeze import freeze, unfreeze
 from medtransfer.finetune.groups import layer_ids, param_groups
 from medtransfer.finetune.select import select
+from tests.tiny_zoo import SEVERAL, single_outputs
 
 Build = Callable[..., nn.Module]
 
@@ -25,14 +26,15 @@ def group_of(groups: list[dict[str, Any]], parameter: nn.Parameter) -> dict[str,
     return found[0]
 
 
-@pytest.mark.parametrize("name", mt.list_models())
+@pytest.mark.parametrize("name", [*single_outputs(), *SEVERAL])
 def test_every_parameter_is_in_exactly_one_group(name: str, tiny: Build) -> None:
     net = tiny(name)
     groups = param_groups(net, lr=1.0, weight_decay=0.1, layer_decay=0.5, head_lr_mult=10)
     ids, top = layer_ids(net), max(layer_ids(net).values())
     listed = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(listed) == sorted(id(parameter) for parameter in net.parameters())
-    behind = {id(p) for part in ("decoder", "head") if "unet" in name or part == "head" for p in select(net, part)}
+    has_decoder = "unet" in name or name in SEVERAL
+    behind = {id(p) for part in ("decoder", "head") if has_decoder or part == "head" for p in select(net, part)}
     heads = {id(parameter) for parameter in select(net, "head")}
     for key, parameter in net.named_parameters():
         group = group_of(groups, parameter)

@@ -12,6 +12,7 @@ import difflib
 from ...errors import UsageError
 from .base import Dialect, Written
 from .conv_unet import ConvUNetDialect
+from .detector import DetectorDialect
 from .flexible_unet import FlexibleUNetDialect
 from .genesis import GenesisDialect
 from .kinetics import KineticsDialect
@@ -27,8 +28,15 @@ from .torchvision_resnet import TorchvisionResNetDialect
 from .torchvision_vgg import TorchvisionVGGDialect
 from .vgg import VGGDialect
 
+
+def detect(written: Written) -> Dialect | None:
+    """The dialect in which these weights are written, or None."""
+    return next((dialect for dialect in DIALECTS if dialect.recognises(written)), None)
+
+
 #: tried in this order; the first that recognises the weights is taken
 DIALECTS: tuple[Dialect, ...] = (
+    DetectorDialect(detect),
     NnsslDialect(),
     NNUNetDialect(),
     GenesisDialect(),
@@ -45,11 +53,6 @@ DIALECTS: tuple[Dialect, ...] = (
     ConvUNetDialect(),
     ResNetDialect(),
 )
-
-
-def detect(written: Written) -> Dialect | None:
-    """The dialect in which these weights are written, or None."""
-    return next((dialect for dialect in DIALECTS if dialect.recognises(written)), None)
 
 
 def dialect_named(name: str) -> Dialect:

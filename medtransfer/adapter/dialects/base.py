@@ -12,8 +12,15 @@ from torch import Tensor
 
 #: where a tensor of the zoo belongs
 ENCODER = re.compile(r"(stem|conv1|[a-z]+1|act|maxpool|layer\d|stage\d+|encoder_\d+)\.")
-DECODER = re.compile(r"(decoder_\d+|input_skip|input_decoder)\.")
-HEAD = re.compile(r"(head_fc|head_hidden|head_conv|final_layer|aux_layers)\.")
+DECODER = re.compile(
+    r"(?:heads\.\w+\.)?(decoder_\d+|input_skip|input_decoder)\.|(fpn|rpn|roi_heads|head\.(classification|regression)_head)\."
+)
+HEAD = re.compile(
+    r"(?:heads\.\w+\.)?(head_(fc|hidden|conv|skips)|final_layer|aux_layers)\.|heads\.\w+\.(mean|std)$"
+    r"|roi_heads\.box_predictor\.|head\.classification_head\.cls_logits\."
+)
+
+_OF_A_HEAD = re.compile(r"heads\.\w+\.")
 
 #: convolutions that see the input's channels
 INPUT_CONVS = ("conv1.weight", "stem.0.conv.weight", "stage0.0.conv.weight", "input_skip.conv.weight")
@@ -70,6 +77,15 @@ class Home:
     complete: bool = False
 
 
+def sees_input(name: str) -> bool:
+    """Whether a tensor of this name of the zoo is a convolution that sees the input's channels.
+
+    >>> sees_input("conv1.weight"), sees_input("heads.organs.input_skip.conv.weight"), sees_input("layer1.0.conv1.bias")
+    (True, True, False)
+    """
+    return _OF_A_HEAD.sub("", name) in INPUT_CONVS
+
+
 class Dialect:
     """One way of naming tensors; a subclass a source format.
 
@@ -121,6 +137,23 @@ def part_of(name: str) -> str:
     if ENCODER.match(name):
         return "encoder"
     return "decoder" if DECODER.match(name) else "other"
+
+
+def fcn_arguments(tensors: Mapping[str, Tensor], stride: int) -> dict[str, Any]:
+    """Arguments of an FCN's head by tensors under the zoo's names; none where the head is another.
+
+    Args:
+        tensors: All of the network.
+        stride: Of the last scores. Each skip is taken to halve it, as strides that no tensor tells do by default.
+
+    >>> import torch
+    >>> fcn_arguments({"head_conv.bias": torch.ones(2), "head_skips.0.bias": torch.ones(2)}, stride=32)
+    {'head_type': 'fcn', 'fcn_stride': 16}
+    """
+    if not any(name.startswith("head_conv.") for name in tensors):
+        return {}
+    skips = {name.split(".")[1] for name in tensors if name.startswith("head_skips.")}
+    return {"head_type": "fcn", **({"fcn_stride": stride >> len(skips)} if skips else {})}
 
 
 def strip_prefixes(keys: Iterable[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ...model_zoo.conv_encoder import RESIDUAL_BLOCKS, WIDTHS
-from .base import Home
+from .base import Home, fcn_arguments
 
 _UNIT = re.compile(r"stage(\d+)\.(\d+)\.conv(\d?)\.weight")
 _NORMS = {"bn": "BN", "in": "IN", "gn": "GN"}
@@ -30,16 +30,17 @@ def conv_home(tensors: Mapping[str, Tensor], note: str = "", **known: Any) -> Ho
     segments = _has_skips(tensors, channels)
     residual = "stage0.0.conv1.weight" in tensors
     first = tensors.get("stem.0.conv.weight", stages[0][0][0])
+    volumes = {} if segments else fcn_arguments(tensors, stride=1 << len(channels) - 1)
     found = {
         "channels": channels,
         "kernel_sizes": _alike([_plain(max((c.shape[2:] for c in units[0]), key=sum)) for units in stages]),
         **({} if first.ndim == 5 else {"conv_cfg": {"type": f"Conv{first.ndim - 2}d"}}),
         **(_residual(stages, tensors) if residual else _stacked(stages)),
         **_layers(tensors, residual),
-        **(_decoder(tensors, channels, residual) if segments else {}),
+        **(_decoder(tensors, channels, residual) if segments else volumes),
         **known,
     }
-    head = tensors.get("final_layer.1.weight" if segments else "head_fc.weight")
+    head = tensors.get("final_layer.1.weight" if segments else "head_conv.weight" if volumes else "head_fc.weight")
     sizes = {"in_channels": first.shape[1], "num_classes": None if head is None else head.shape[0]}
     name = f"{'resenc' if residual else 'plain'}_{'unet' if segments else 'encoder'}"
     usual = _usual(len(channels), residual)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ...model_zoo.resnet import STAGES
-from .base import Home
+from .base import Home, fcn_arguments
 
 _UNIT = re.compile(r"layer(\d)\.(\d+)\.conv(\d)\.weight")
 _DEFAULTS = {
@@ -46,13 +46,13 @@ def resnet_home(tensors: Mapping[str, Tensor], note: str = "", **more: Any) -> H
         return None
     ndim = stem.ndim - 2
     segments = any(name.startswith("decoder_") for name in tensors)
-    volumes = "head_conv.weight" in tensors
+    volumes = fcn_arguments(tensors, stride=2 << len(stage_blocks(tensors)[0]))
     head = tensors.get("final_layer.1.weight" if segments else "head_conv.weight" if volumes else "head_fc.weight")
     found = {
         **_encoder(tensors, stem),
         **({} if ndim == 3 else {"conv_cfg": {"type": f"Conv{ndim}d"}}),
         **(_decoder(tensors) if segments else {}),
-        **({"head_type": "fcn"} if volumes else {}),
+        **volumes,
         **more,
     }
     arguments = {name: value for name, value in found.items() if _DEFAULTS.get(name) != value}

@@ -8,12 +8,15 @@ from typing import Any
 from torch import Tensor
 
 from ...model_zoo.vgg import VGG_STAGES, VGG_WIDTHS
-from .base import Home, Written
+from .base import Home, Written, fcn_arguments
 from .conv_shape import conv_home, stage_convs
 from .conv_unet import ConvUNetDialect
 
 #: arguments of a stack of convolutions that the name of a VGG stands for
-_IMPLIED = ("channels", "kernel_sizes", "num_convs", "conv_bias", "norm_cfg", "decoder_convs")
+_IMPLIED = (
+    *("channels", "kernel_sizes", "num_convs", "conv_bias", "norm_cfg", "decoder_convs"),
+    *("head_type", "fcn_stride"),
+)
 
 
 class VGGDialect(ConvUNetDialect):
@@ -79,14 +82,16 @@ def _decoder(tensors: Mapping[str, Tensor], stack: Mapping[str, Any]) -> dict[st
 
 def _head(tensors: Mapping[str, Tensor], channels: int, ndim: int) -> dict[str, Any]:
     hidden, last = tensors.get("head_hidden.fc1.weight"), tensors.get("head_fc.weight")
-    if last is None and hidden is None:
-        return {}
+    volumes = fcn_arguments(tensors, stride=16 if hidden is None else 32)
+    if last is None and not volumes:
+        return {}  # without the last layer the network has no head at all
+    flat = ndim == 2 and not volumes
     if hidden is None:
-        return {"fc_channels": 0} if ndim == 2 else {}
-    sizes = {"fc_channels": hidden.shape[0], "head_pool": _pooled_size(hidden[0].numel() // channels, ndim)}
-    usual = {"head_pool": 7, **({"fc_channels": 4096} if ndim == 2 else {})}
-    # without the last layer the network has no head at all
-    return {} if last is None else {name: size for name, size in sizes.items() if usual.get(name) != size}
+        return {"fc_channels": 0} if flat else volumes
+    pool = list(hidden.shape[2:]) if volumes else _pooled_size(hidden[0].numel() // channels, ndim)
+    sizes = {"fc_channels": hidden.shape[0], "head_pool": pool}
+    usual = {"head_pool": [7] * ndim if volumes else 7, **({"fc_channels": 4096} if flat else {})}
+    return {**volumes, **{name: size for name, size in sizes.items() if usual.get(name) != size}}
 
 
 def _pooled_size(positions: int, ndim: int) -> int | list[int]:
