@@ -93,7 +93,7 @@ def _label_twins(layout: Layout, cases: Cases) -> Iterator[Problem]:
 
 
 def _classes(layout: Layout, cases: Cases) -> Iterator[Problem]:
-    if layout.task == "restoration" or not any(facts.labels is not None or facts.target for facts in cases):
+    if layout.task == "restoration" or not any(map(_has_classes, cases)):
         return
     names = class_names(layout.task, layout.classes, cases)
     having = {name: [facts for facts in cases if class_voxels(facts, name)] for name in names}
@@ -109,6 +109,10 @@ def _classes(layout: Layout, cases: Cases) -> Iterator[Problem]:
     seen = {name: having[name] for name in names if not unseen[name]}
     for case, alone in _only_cases(seen).items() if len(cases) > 1 else ():
         yield Problem("warning", "class-rare", f"is the only case of {listed(alone)}", case)
+
+
+def _has_classes(facts: CaseFacts) -> bool:
+    return facts.labels is not None or facts.boxes is not None or bool(facts.target)
 
 
 def _only_cases(having: Mapping[str, Cases]) -> dict[str, list[str]]:
@@ -129,9 +133,11 @@ def class_names(task: str, classes: Sequence[str], cases: Cases) -> tuple[str, .
 
 
 def class_voxels(facts: CaseFacts, name: str) -> int:
-    """Voxels of a class; 1 where the whole case is of it."""
+    """Voxels of a class, or its boxes; 1 where the whole case is of it."""
     if facts.target is not None:
         return int(facts.target == name)
+    if facts.boxes is not None:
+        return len(facts.boxes.get(name, ()))
     size = (facts.labels or {}).get(name)
     return size.voxels if size else 0
 

@@ -27,7 +27,7 @@ class Checkup:
 
     Attributes:
         data: What was checked.
-        task: ``segmentation``, ``classification``, ``restoration``, or empty where no layout could be read.
+        task: ``segmentation``, ``classification``, ``restoration``, ``detection``; empty where no layout could be read.
         problems: All of them, errors first, in the order of `medtransfer.checking.rules.RULES`.
         notes: What is worth knowing and no problem.
         report: The page that was written, if one was.

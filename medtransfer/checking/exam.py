@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..data.cases import Case, Layout
+from ..data.cases import Case, Layout, ListedBoxes
 from ..data.leaks import copied_labels
 from ..errors import MedTransferError, describe_error
 from ..volumes import validate
 from ..volumes.grid import Grid
 from ..volumes.read import Labels, Volume, read_labels, read_volume
+from .boxes import Sizes, box_problems, box_sizes
 from .facts import CaseFacts, ClassSize, Problem, Severity
 from .measure import Intensities, intensities, label_counts, voxel_hash
 
@@ -33,6 +34,7 @@ class _Found:
     intensities: dict[str, Intensities] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     labels: dict[str, ClassSize] | None = None
+    boxes: dict[str, Sizes] | None = None
     label_hash: str | None = None
 
     def add(self, severity: Severity, rule: str, text: str, file: Path | None) -> None:
@@ -68,6 +70,10 @@ def examine(case: Case, layout: Layout) -> Examined:
         _look_at_scan(found, names, volume, labels)
     if labels is not None:
         _look_at_label(found, labels, layout)
+    if isinstance(case.label, ListedBoxes) and found.grid is not None:
+        found.boxes = box_sizes(case.label, found.grid, layout.classes)
+        for severity, text in box_problems(case.label, found.grid):
+            found.add(severity, "box-outside", text, case.images[0])
     return _facts(found, layout), found.problems
 
 
@@ -167,6 +173,7 @@ def _facts(found: _Found, layout: Layout) -> CaseFacts:
         found.intensities,
         found.hashes,
         found.labels,
+        found.boxes,
         found.label_hash,
         sum(file.stat().st_size for file in files if file.is_file()),
     )

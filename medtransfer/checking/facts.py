@@ -49,6 +49,7 @@ class CaseFacts:
         intensities: By channel name.
         hashes: By channel name, of the voxels' values.
         labels: By class name, background aside; a class that does not occur has 0 voxels. None: no label was read.
+        boxes: By class name, background aside, the sizes in mm of the listed boxes. None: none are listed.
         bytes: Of all files of the case together.
     """
 
@@ -62,6 +63,7 @@ class CaseFacts:
     intensities: Mapping[str, Intensities] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, ClassSize] | None = None
+    boxes: Mapping[str, tuple[tuple[float, ...], ...]] | None = None
     label_hash: str | None = None
     bytes: int = 0
 
@@ -73,6 +75,7 @@ class CaseFacts:
     def to_dict(self) -> dict[str, Any]:
         """As plain data; files as they are named in the dataset."""
         grid = self.grid
+        boxes = {} if self.boxes is None else {"boxes_mm": {name: list(each) for name, each in self.boxes.items()}}
         return {
             "case": self.case,
             "patient": self.patient,
@@ -89,6 +92,7 @@ class CaseFacts:
             "hashes": dict(self.hashes),
             "labels": None if self.labels is None else {name: asdict(size) for name, size in self.labels.items()},
             "label_hash": self.label_hash,
+            **boxes,
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +12,7 @@ from ..reporting.page import Picture, Section, Table, write_page
 from ..reporting.words import counted, listed
 from . import outliers
 from .across import class_names, class_voxels
+from .boxes import summarised
 from .checkup import Checkup
 from .facts import CaseFacts, Problem
 from .measure import PERCENTILE_VOXELS
@@ -110,15 +111,38 @@ def _spread(checkup: Checkup, scratch: Path) -> Section | None:
 
 
 def _classes(checkup: Checkup) -> Section | None:
+    shown = _CLASSES.get(checkup.task)
+    return None if shown is None else shown(checkup)
+
+
+def _case_classes(checkup: Checkup) -> Section | None:
     names = class_names(checkup.task, checkup.classes, checkup.cases)
-    if checkup.task not in ("segmentation", "classification") or not names:
+    rows: list[list[object]] = [[name, _having(checkup, name)] for name in names]
+    return Section("Classes", "", [Table(["class", "cases"], rows, sortable=True)]) if names else None
+
+
+def _mask_classes(checkup: Checkup) -> Section | None:
+    names = class_names(checkup.task, checkup.classes, checkup.cases)
+    if not names:
         return None
-    if checkup.task == "classification":
-        rows: list[list[object]] = [[name, _having(checkup, name)] for name in names]
-        return Section("Classes", "", [Table(["class", "cases"], rows, sortable=True)])
     rows = [[name, _having(checkup, name), *_range_ml(checkup.cases, name)] for name in names]
     header = ["class", "cases", "smallest, ml", "median, ml", "largest, ml"]
     return Section("Classes", "", [Table(header, rows, "Over the cases that have the class.", sortable=True)])
+
+
+def _box_classes(checkup: Checkup) -> Section:
+    known = [facts.boxes for facts in checkup.cases if facts.boxes is not None]
+    rows = [[name, *(summarised(known, name) or (0, 0, "", "", ""))] for name in checkup.classes[1:]]
+    header = ["class", "cases", "boxes", "smallest, mm", "median, mm", "largest, mm"]
+    return Section("Classes", "", [Table(header, rows, "Along each axis by itself.", sortable=True)])
+
+
+#: task -> how its classes are shown; of others there are none
+_CLASSES: dict[str, Callable[[Checkup], Section | None]] = {
+    "segmentation": _mask_classes,
+    "classification": _case_classes,
+    "detection": _box_classes,
+}
 
 
 def _having(checkup: Checkup, name: str) -> int:

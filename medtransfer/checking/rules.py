@@ -26,6 +26,7 @@ RULES = {
     "label-is-scan": Rule("A scan given as its own label", "The listing or a copy put the scan in the label's place."),
     "label-empty": Rule("Labels without any class", "Fine where nothing is to be found; else the label is missing."),
     "label-twice": Rule("One label for several scans", "A label was copied: check which scan it belongs to."),
+    "box-outside": Rule("Boxes outside of their scan", "Check box_mode and box_space; docs/datasets.md explains them."),
     "class-absent": Rule("Classes that never occur", "Take cases that have them, or drop the class."),
     "class-unseen": Rule("Classes that no training case has", "Move cases between training and validation."),
     "class-rare": Rule("Classes of a single case", "It can be learned or validated, not both."),

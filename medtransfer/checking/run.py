@@ -14,6 +14,7 @@ from ..data.layouts import Found, find_layout
 from ..errors import UsageError
 from ..files import refuse_existing, refuse_unusable_folder, write_json
 from .across import class_names, dataset_problems
+from .boxes import box_notes
 from .checkup import Checkup
 from .exam import Examined, examine
 from .facts import Problem, in_order
@@ -95,7 +96,7 @@ def _checked(
         layout.classes or ("background", *class_names(layout.task, (), cases)),
         tuple(cases),
         in_order(problems),
-        tuple(dataset_notes(layout, cases)),
+        (*box_notes(layout, cases), *dataset_notes(layout, cases)),
         time.perf_counter() - start,
         report,
     )

@@ -44,14 +44,16 @@ class RandomAffine(RandomizableTransform):
         self.matrix = np.column_stack([turn / zooms, shifts])
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """``image`` (C, D, H, W) and, if it is a tensor, ``label`` (1, D, H, W); other keys pass through."""
+        """``image`` (C, D, H, W), if it is a tensor ``label`` (1, D, H, W), and ``boxes``; other keys pass through."""
         self.randomize()
         moved = dict(data)
         if not self._do_transform:
             return moved
         grid = sampling_grid(self.matrix, moved["image"].shape[1:])
         moved["image"] = _sample(moved["image"], grid, "bilinear", "border")
-        if isinstance(moved["label"], Tensor):
+        if "boxes" in moved:
+            moved["boxes"] = moved["boxes"].warped(self.matrix, moved["image"].shape[1:])
+        if isinstance(moved.get("label"), Tensor):
             moved["label"] = _sample(moved["label"].float(), grid, "nearest", "zeros").to(moved["label"].dtype)
         return moved
 

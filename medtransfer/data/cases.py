@@ -5,19 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ..errors import DatasetError
 
 SHOWN = 8  # problems quoted in one error line; the rest is counted
-Task = Literal["segmentation", "classification", "restoration"]
+Task = Literal["segmentation", "classification", "restoration", "detection", "multitask"]
 #: how the names of volumes end, the longer ones first
 SUFFIXES = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True)
+class ListedBoxes:
+    """The boxes of one case, as a listing has them.
+
+    Attributes:
+        corners: Lower corner, then upper corner of each box.
+        labels: Their class numbers, 1 or more.
+        space: ``world``: millimetres RAS+, sides along the axes of the world; ``voxel``: see `medtransfer.volumes`.
+    """
+
+    corners: tuple[tuple[float, ...], ...] = ()
+    labels: tuple[int, ...] = ()
+    space: Literal["world", "voxel"] = "world"
+
+
+Label: TypeAlias = "Path | int | ListedBoxes | None"
+
+
+@dataclass(frozen=True)
 class Case:
-    """One scan: a 4-D file or one file per channel, its label (a volume or a class number) and its patient.
+    """One scan: a 4-D file or one file per channel, its label (a volume, a class number, boxes) and its patient.
 
     >>> Case("a", (Path("a.nii.gz"),), 1).patient_or_id
     'a'
@@ -25,7 +43,7 @@ class Case:
 
     id: str
     images: tuple[Path, ...]
-    label: Path | int | None = None
+    label: Label = None
     patient: str | None = None
     part: str | None = None
 
@@ -33,6 +51,11 @@ class Case:
     def patient_or_id(self) -> str:
         """The patient, or the case itself where no patient is known."""
         return self.patient or self.id
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """The label files."""
+        return (self.label,) if isinstance(self.label, Path) else ()
 
     @property
     def source(self) -> Path | list[Path]:
@@ -81,7 +104,7 @@ class Found:
 
     Attributes:
         path: The file or folder that was looked at.
-        kind: The layout: ``decathlon``, ``nnunet``, ``table``, ``bids`` or ``scans``; empty if it is none of them.
+        kind: The layout: ``decathlon``, ``nnunet``, ``boxes``, ``table``, ``bids``, ``scans``; empty if it is none.
         layout: The cases that can be used; None if there are none.
         problems: Everything that is wrong, each in a sentence without its file.
         warnings: What should be known.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from monai.data import get_track_meta, set_track_meta
+from monai.transforms import Compose
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -22,7 +23,7 @@ from .framing import padded, with_positions
 from .layouts import find_layout
 from .leaks import refuse_unfit
 from .occurrence import check_occurrence, classes_of_cases
-from .preparation import prepare_case, rescaled
+from .preparation import Look, prepare_case, rescaled
 from .preprocessing import Preprocessing, read_plan
 from .sampler import Draw
 from .scans import read_scans
@@ -37,7 +38,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
 
     A :class:`Draw` gives a random patch, augmented from the draw's own seed; a plain index gives the whole prepared
     volume, padded to ``patch_size`` where it is smaller. Both are ``dict(image=(C, D, H, W) float32, label=(1, D, H, W)
-    int64 or a class number, case=id)``.
+    int64 or a class number, case=id)``. ``collate`` names the function that makes a batch of them.
 
     Args:
         layout: All cases.
@@ -54,6 +55,8 @@ class CaseDataset(Dataset[dict[str, Any]]):
         DatasetError: cases that cannot be read (all are named), a scan on both sides or in place of its label, or a
             class that no label holds.
     """
+
+    collate = "default_collate"
 
     def __init__(
         self,
@@ -74,16 +77,13 @@ class CaseDataset(Dataset[dict[str, Any]]):
         refuse_unfit(layout, train, val)
         self.cases = train if part == "train" else val
         self.measured = Measured(plan, layout, train)
-        labelled = layout.task == "segmentation"
         self.augmentation = read_augmentation(augmentation)
-        self.augment = build_augmentation(self.augmentation, self.patch_size, labelled)
+        self.augment = self._build_augmentation()
         self._kept: dict[int, dict[str, Any]] = {}
         if cache:
             self._fill()
         if cache and part == "train" and layout.task != "restoration":
-            found = {case.id: _classes_of(self._kept[index]["label"]) for index, case in enumerate(train)}
-            notes = check_occurrence(layout, found, lambda: classes_of_cases(val))
-            self.layout = replace(layout, warnings=(*layout.warnings, *notes))
+            self.layout = replace(layout, warnings=(*layout.warnings, *self._occurrence_notes(val)))
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -111,7 +111,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | Draw) -> dict[str, Any]:
         if isinstance(key, Draw):
             return self._patch(key)
-        return _finished(self._sample(key))
+        return self._finished(self._sample(key))
 
     def _patch(self, draw: Draw) -> dict[str, Any]:
         sample = dict(self._sample(draw.case))
@@ -119,15 +119,36 @@ class CaseDataset(Dataset[dict[str, Any]]):
         with _without_metadata():
             augmented = self.augment(sample)
         # MONAI's cropping by labels gives a list of patches, here of one
-        return _finished(augmented[0] if isinstance(augmented, list) else augmented)
+        return self._finished(augmented[0] if isinstance(augmented, list) else augmented)
+
+    def _build_augmentation(self) -> Compose:
+        return build_augmentation(self.augmentation, self.patch_size, self.layout.task == "segmentation")
+
+    def _occurrence_notes(self, val: Sequence[Case]) -> list[str]:
+        """What should be known of the classes that the training cases, all of them kept, hold."""
+        found = {case.id: self._classes_in(self._kept[index]) for index, case in enumerate(self.cases)}
+        return check_occurrence(self.layout, found, lambda: classes_of_cases(list(val)))
+
+    def _classes_in(self, sample: dict[str, Any]) -> set[int]:
+        label = sample["label"]
+        return set(label.unique().tolist()) if isinstance(label, Tensor) else {label}
+
+    def _finished(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """What is given of a sample."""
+        label = sample["label"]
+        label = label.long() if isinstance(label, Tensor) else label
+        return {"image": sample["image"], "label": label, "case": sample["case"]}
 
     def _sample(self, index: int) -> dict[str, Any]:
         if index in self._kept:
             return self._kept[index]
-        sample = self._framed(prepare_case(self.cases[index], self.layout, self.preprocessing))
+        sample = self._framed(self._prepared(index, self.preprocessing))
         if self.cache:
             self._kept[index] = sample
         return sample
+
+    def _prepared(self, index: int, preprocessing: Preprocessing, look: Look | None = None) -> dict[str, Any]:
+        return prepare_case(self.cases[index], self.layout, preprocessing, look)
 
     def _framed(self, sample: dict[str, Any]) -> dict[str, Any]:
         if self.patch_size is None:
@@ -158,7 +179,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
 
     def _refusal(self, index: int, first: Preprocessing, looked: Collector | None) -> MedTransferError | None:
         try:
-            self._kept[index] = prepare_case(self.cases[index], self.layout, first, looked.add if looked else None)
+            self._kept[index] = self._prepared(index, first, looked.add if looked else None)
         except MedTransferError as error:
             return error
         return None
@@ -189,6 +210,8 @@ class LayoutDataset(CaseDataset):
         if self.kind and found.kind and found.kind != self.kind:
             reason = f"is of the layout {found.kind!r}, not {self.kind!r}"
             raise DatasetError(reason, path=found.path, hint="Set dataset.type='Cases', which takes any layout")
+        if found.kind == "boxes":
+            raise DatasetError("is a list of boxes", path=found.path, hint="Set dataset.type='Boxes'")
         super().__init__(with_classes(found.checked()), **arguments)
 
 
@@ -242,16 +265,6 @@ def _checked_patch(patch_size: Sequence[int] | None) -> tuple[int, ...] | None:
     if len(patch_size) != 3 or not all(isinstance(size, int) and size > 0 for size in patch_size):
         raise ConfigError(f"patch_size must be three whole numbers above 0, got {patch_size}")
     return tuple(patch_size)
-
-
-def _finished(sample: dict[str, Any]) -> dict[str, Any]:
-    label = sample["label"]
-    label = label.long() if isinstance(label, Tensor) else label
-    return {"image": sample["image"], "label": label, "case": sample["case"]}
-
-
-def _classes_of(label: Tensor | int) -> set[int]:
-    return set(label.unique().tolist()) if isinstance(label, Tensor) else {label}
 
 
 @contextmanager

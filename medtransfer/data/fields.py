@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -66,7 +67,7 @@ def take_names(document: dict[str, Any], key: str, problems: list[str]) -> tuple
 
 
 def ordered_names(names: dict[str, str], key: str, problems: list[str]) -> tuple[str, ...]:
-    """Names in the order of their numbers, which must be 0, 1, 2 ... since they are array indices.
+    """Names in the order of their numbers, which must be 0, 1, 2 ... since they are array indices; no name twice.
 
     Where numbers are missing in between, stand-ins let the rest be looked at.
 
@@ -78,6 +79,9 @@ def ordered_names(names: dict[str, str], key: str, problems: list[str]) -> tuple
     """
     if not names or sorted(names) != sorted(str(number) for number in range(len(names))):
         problems.append(f"the numbers of {key!r} must be 0, 1, 2 ..., got {', '.join(names) or 'none'}")
+    problems += [
+        f"{key!r} gives {name!r} to several numbers" for name, times in Counter(names.values()).items() if times > 1
+    ]
     numbers = [int(number) for number in names if number.isdecimal() and len(number) < 6]
     last = min(max(numbers, default=-1), MOST_CLASSES)
     return tuple(names.get(str(number), f"{key} {number}") for number in range(last + 1))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,12 +18,10 @@ import numpy.typing as npt
 from ..errors import ConfigError, DatasetError, VolumeError
 from ..intensity import HIGH_PERCENTILE, LOW_PERCENTILE, Intensity, IntensityRange, is_ct
 from ..volumes.grid import Grid
-from ..volumes.header import HEADER_BYTES, parse_header
+from ..volumes.header_grid import read_grid
 from ..volumes.ranges import SAMPLES, sample_channel
 from ..volumes.read import Volume, read_labels, read_volume
 from ..volumes.regrid import build_regrid
-from ..volumes.stream import open_scan
-from ..volumes.validate import check_header
 from .cases import Case, Layout
 from .preprocessing import CT_SCHEME, Part, Plan, Preprocessing, Spacing, is_measured
 
@@ -57,6 +54,7 @@ class Collector:
         layout: The dataset.
         cases: How many will be added.
 
+    >>> from pathlib import Path
     >>> scan = np.arange(1000, dtype=np.float32).reshape(1, 10, 10, 10)
     >>> found = Collector(Layout(Path(), "restoration", (), ("CT",), ("CT",)), 1)
     >>> found.add_arrays(scan, None)
@@ -194,7 +192,7 @@ class Measured:
         """In mm; the median is taken from headers alone."""
         if not self.plan.measures_spacing:
             return None if self.plan.spacing is None else tuple(self.plan.spacing)  # type: ignore[return-value]
-        grids = [grid for case in self.cases if (grid := _read_grid(case, self.layout)) is not None]
+        grids = [grid for case in self.cases if (grid := _read_grid(case)) is not None]
         if not grids:
             raise DatasetError("there is no training case to measure", path=self.layout.path)
         return median_spacing([build_regrid(grid, self.plan.orientation).oriented.spacing for grid in grids])
@@ -224,25 +222,13 @@ class Measured:
 def _read_raw(cases: Sequence[Case], layout: Layout) -> Iterator[tuple[Volume, Any]]:
     for case in cases:
         volume = read_volume(case.source, channels=layout.channels)
-        is_labelled = isinstance(case.label, Path)
-        yield volume, read_labels(case.label, volume.grid).array if is_labelled else None  # type: ignore[arg-type]
+        masks = [read_labels(path, volume.grid).array for path in case.masks]
+        yield volume, np.maximum.reduce(masks) if masks else None
 
 
-def _read_grid(case: Case, layout: Layout) -> Grid | None:
-    """From the header alone where it can be understood so; None for a scan that is refused when its turn comes."""
-    path = case.images[0]
+def _read_grid(case: Case) -> Grid | None:
+    """None for a scan that is refused when its turn comes."""
     try:
-        with open_scan(path) as source:
-            header = parse_header(source.read(HEADER_BYTES), path)
-        check_header(header, path)
-        first, second, third = header.shape[:3]
-        return Grid((first, second, third), header.affine_mm)
-    except VolumeError:
-        return _grid_of_scan(case, layout)
-
-
-def _grid_of_scan(case: Case, layout: Layout) -> Grid | None:
-    try:
-        return read_volume(case.source, channels=layout.channels).grid
+        return read_grid(case.images[0])
     except VolumeError:
         return None

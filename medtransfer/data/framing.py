@@ -20,10 +20,10 @@ def padded(sample: dict[str, Any], patch_size: Sequence[int]) -> dict[str, Any]:
 
 
 def with_positions(sample: dict[str, Any]) -> dict[str, Any]:
-    """Add the flat positions that patches may be centred on, evenly thinned."""
+    """Add the flat positions that patches may be centred on, evenly thinned; of several label sets those of any."""
     if not isinstance(sample["label"], Tensor):
         return sample
-    labels = sample["label"].numpy().ravel()
+    labels = sample["label"].amax(dim=0).numpy().ravel()
     background = _thinned(np.flatnonzero(labels == 0))
     foreground = _thinned(np.flatnonzero(labels))
     either = foreground if len(foreground) else background

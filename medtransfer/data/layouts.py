@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from ..errors import DatasetError
 from .bids import find_bids
+from .box_list import BoxFormat, find_boxes, is_box_list
 from .cases import SUFFIXES, Found, Layout, is_junk, refused
 from .decathlon import find_decathlon, listing_of
 from .fields import read_document
@@ -23,7 +24,10 @@ __all__ = ["Found", "find_layout", "read_layout"]
 Finder = Callable[[Path], Found]
 Names: TypeAlias = "Sequence[str] | None"
 LISTING = "dataset.json"
-HINT = "Give a dataset.json (Decathlon or nnU-Net), a table with the columns image and label, or a BIDS folder"
+HINT = (
+    "Give a dataset.json (Decathlon or nnU-Net), a list of scans with boxes, a table with the columns image and label, "
+    "or a BIDS folder"
+)
 
 
 def read_layout(
@@ -45,11 +49,13 @@ def find_layout(
     channels: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     select: Mapping[str, Any] | None = None,
+    boxes: BoxFormat | None = None,
 ) -> Found:
     """What is found of a dataset: the cases that can be used, and all that is wrong, in one pass.
 
-    The content tells the layout, in this order: a ``dataset.json`` of nnU-Net (``channel_names``, ``file_ending``) or
-    of the Decathlon (``modality``, ``training``); BIDS (``dataset_description.json``, or files that are named so in
+    The content tells the layout, in this order: a ``dataset.json`` of nnU-Net (``channel_names``, ``file_ending``); a
+    JSON list of scans with boxes (``training`` with ``box``); a ``dataset.json`` of the Decathlon (``modality``,
+    ``training``); BIDS (``dataset_description.json``, or files that are named so in
     folders ``sub-*``); a CSV or TSV table with columns of images; any folder of NIfTI files, which are then scans
     without labels.
 
@@ -58,22 +64,25 @@ def find_layout(
         channels: Names of the channels, where the dataset does not say them or others are wanted; see each layout.
         classes: Names of the classes in order, where the dataset does not say them.
         select: For BIDS: entities that the files must have, as ``{"run": 1}``.
+        boxes: For a list of boxes: what their numbers mean, where the list does not say it.
     """
     path = Path(path)
     try:
-        return _finder(path, channels, classes, select)(path)
+        return _finder(path, channels, classes, select, boxes)(path)
     except DatasetError as error:
         return refused(error, path)
 
 
-def _finder(path: Path, channels: Names, classes: Names, select: Mapping[str, Any] | None) -> Finder:
+def _finder(
+    path: Path, channels: Names, classes: Names, select: Mapping[str, Any] | None, boxes: BoxFormat | None
+) -> Finder:
     """The reader for what is there.
 
     Raises:
         DatasetError: nothing is there, or nothing that is known.
     """
     if path.suffix == ".json" or (path / LISTING).is_file():
-        return partial(_find_listing, channels=channels, classes=classes)
+        return partial(_find_listing, channels=channels, classes=classes, boxes=boxes)
     if path.is_file():
         _refuse_scan(path)
         return partial(find_table, channels=channels, classes=classes)
@@ -88,11 +97,14 @@ def _finder(path: Path, channels: Names, classes: Names, select: Mapping[str, An
     return partial(find_scans, channels=channels)
 
 
-def _find_listing(path: Path, channels: Names, classes: Names) -> Found:
+def _find_listing(path: Path, channels: Names, classes: Names, boxes: BoxFormat | None) -> Found:
     """The layout of a ``dataset.json``, told by its keys."""
-    keys = set(read_document(listing_of(path), f"a {LISTING}"))
+    document = read_document(listing_of(path), f"a {LISTING}")
+    keys = set(document)
     if OWN_KEYS & keys:
         return _renamed(find_nnunet(path), channels, classes)
+    if is_box_list(document):
+        return find_boxes(listing_of(path), channels, classes, boxes)
     if {"modality", "training"} & keys:
         return _renamed(find_decathlon(path), channels, classes)
     listed = ", ".join(sorted(keys)[:12]) or "no key"

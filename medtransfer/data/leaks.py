@@ -61,11 +61,12 @@ def find_leaks(train: Sequence[Case], val: Sequence[Case]) -> list[str]:
 def copied_labels(cases: Iterable[Case]) -> list[str]:
     """Cases whose label file is one of their scans, or a copy of it. Each is one sentence."""
     return [
-        f"case {case.id!r}: the label {case.label.name} is a copy of the scan {image.name}"
+        f"case {case.id!r}: the label {mask.name} is a copy of the scan {image.name}"
         for case in cases
-        if isinstance(case.label, Path) and case.label.is_file()
+        for mask in case.masks
+        if mask.is_file()
         for image in case.images
-        if image.is_file() and image.stat().st_size and filecmp.cmp(image, case.label, shallow=False)
+        if image.is_file() and image.stat().st_size and filecmp.cmp(image, mask, shallow=False)
     ]
 
 

@@ -9,13 +9,15 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..volumes.read import read_labels
-from .cases import Case, Layout
+from .cases import Case, Label, Layout, ListedBoxes
 
 
-def classes_of(label: Path | int | None) -> set[int]:
-    """The classes in a label file, or the one class of a case."""
+def classes_of(label: Label) -> set[int]:
+    """The classes in a label file or of boxes, or the one class of a case."""
     if isinstance(label, Path):
         return set(np.unique(read_labels(label).array).tolist())
+    if isinstance(label, ListedBoxes):
+        return set(label.labels)
     return set() if label is None else {label}
 
 
@@ -35,7 +37,8 @@ def check_occurrence(layout: Layout, found: Mapping[str, set[int]], elsewhere: C
     """
     segments = layout.task == "segmentation"
     warnings = [f"case {name}: its label is empty" for name, classes in found.items() if segments and classes <= {0}]
-    absent = set(range(int(segments), len(layout.classes))).difference(*found.values())
+    first = int(layout.task in ("segmentation", "detection"))  # without background
+    absent = set(range(first, len(layout.classes))).difference(*found.values())
     never = absent - elsewhere() if absent else set()
     if never:
         reason = f"no training case has the class {_listed(layout, never)}"

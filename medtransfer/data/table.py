@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import DatasetError
 from .cases import SUFFIXES, Case, Found, Layout, Task, refused, strip_suffixes, unique_cases
@@ -42,11 +43,11 @@ def find_table(path: str | Path, channels: Sequence[str] | None = None, classes:
     path = Path(path)
     try:
         columns, rows, problems = read_rows(path)
-        images = _image_columns(columns, path)
+        images = image_columns(columns, path, needed=("label",))
     except DatasetError as error:
         return refused(error, path, "table")
-    names = _channels(images, channels, problems)
-    task: Task = "segmentation" if any(_is_file(row.get("label"), path.parent) for row in rows) else "classification"
+    names = channel_names(images, channels, problems)
+    task: Task = "segmentation" if any(is_file(row.get("label"), path.parent) for row in rows) else "classification"
     known = _classes(rows, task, classes, path.parent, problems)
     sound = [case for row in rows if (case := _case(row, list(images), task, known, path.parent, problems))]
     before = len(problems)
@@ -66,17 +67,22 @@ def is_image_column(name: str) -> bool:
     return _IMAGE.fullmatch(name) is not None
 
 
-def _image_columns(columns: Sequence[str], path: Path) -> dict[str, str]:
-    """Columns that hold scans, numbered ones first and in order, with the names of their channels."""
+def image_columns(columns: Sequence[str], path: Path, needed: Sequence[str] = ()) -> dict[str, str]:
+    """Columns that hold scans, numbered ones first and in order, with the names of their channels.
+
+    Raises:
+        DatasetError: there is none, or another column that is needed is missing.
+    """
     images = {name: found for name in columns if (found := _IMAGE.fullmatch(name))}
-    missing = [name for name, there in (("image", images), ("label", "label" in columns)) if not there]
+    missing = [*(() if images else ("image",)), *(name for name in needed if name not in columns)]
     if missing:
         raise DatasetError(f"column {', '.join(missing)} is missing, found {', '.join(columns)}", path=path)
     numbered = sorted((name for name in images if not images[name][2]), key=lambda name: int(name[5:] or 1))
     return {**dict(zip(numbered, numbered, strict=True)), **{name: m[2] for name, m in images.items() if m[2]}}
 
 
-def _channels(images: dict[str, str], given: Sequence[str] | None, problems: list[str]) -> tuple[str, ...]:
+def channel_names(images: dict[str, str], given: Sequence[str] | None, problems: list[str]) -> tuple[str, ...]:
+    """The names of the channels: those that are given, else those of the columns."""
     names = tuple(given or images.values())
     if len(images) not in (1, len(names)):
         problems.append(f"{len(names)} channels are named, but there are {len(images)} columns: {', '.join(images)}")
@@ -84,7 +90,8 @@ def _channels(images: dict[str, str], given: Sequence[str] | None, problems: lis
     return names
 
 
-def _is_file(label: str, root: Path) -> bool:
+def is_file(label: str, root: Path) -> bool:
+    """Whether a cell names a file of labels, there or not."""
     return label.lower().endswith(SUFFIXES) or bool(label and (root / label).is_file())
 
 
@@ -96,51 +103,67 @@ def _classes(
     if task == "segmentation":
         return find_class_names(root, problems)
     labels = {row.get("label") for row in rows}
-    return tuple(_sorted_names({label for label in labels if label and not _is_fraction(label)}))
+    return tuple(sorted_names({label for label in labels if label and not is_fraction(label)}))
 
 
 def _case(
     row: Row, images: Sequence[str], task: Task, classes: Sequence[str], root: Path, problems: list[str]
 ) -> Case | None:
     """The case of a row, if nothing is wrong with it."""
-    found = [f"{name} is empty" for name in (*images, "label") if not row.get(name)]
-    files = [row.get(name) for name in images if row.get(name)]
-    # an image may be a folder: a series of DICOM files
-    found += [f"{name!r} does not exist" for name in files if not (root / name).exists()]
-    part = row.get("split").lower()
-    found += [] if part in PARTS else [f"split {part!r} is not train, val or test"]
-    check = _label_file_problems if task == "segmentation" else _class_problems
+    found, files = scan_problems(row, images, root, needed=("label",))
+    check = label_file_problems if task == "segmentation" else class_problems
     found += check(row.get("label"), files, classes, root) if row.get("label") else []
     problems += [f"line {row.line}: {text}" for text in found]
     if found:
         return None
     label = root / row.get("label") if task == "segmentation" else list(classes).index(row.get("label"))
+    return Case(label=label, **case_words(row, files, root))
+
+
+def scan_problems(
+    row: Row, images: Sequence[str], root: Path, needed: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """What is wrong with a row's scans, with its split, and with cells that are needed; and the scans' names."""
+    found = [f"{name} is empty" for name in (*images, *needed) if not row.get(name)]
+    files = [row.get(name) for name in images if row.get(name)]
+    # an image may be a folder: a series of DICOM files
+    found += [f"{name!r} does not exist" for name in files if not (root / name).exists()]
+    part = row.get("split").lower()
+    return found + ([] if part in PARTS else [f"split {part!r} is not train, val or test"]), files
+
+
+def case_words(row: Row, files: Sequence[str], root: Path) -> dict[str, Any]:
+    """What a row says of a case beside its label, as arguments of :class:`Case`."""
     paths = tuple(root / name for name in files)
-    return Case(row.get("id") or strip_suffixes(paths[0].name), paths, label, row.get("patient") or None, part or None)
+    own = {"patient": row.get("patient") or None, "part": row.get("split").lower() or None}
+    return {"id": row.get("id") or strip_suffixes(paths[0].name), "images": paths, **own}
 
 
-def _label_file_problems(label: str, files: Sequence[str], classes: Sequence[str], root: Path) -> list[str]:
-    if not _is_file(label, root):
+def label_file_problems(label: str, files: Sequence[str], classes: Sequence[str], root: Path) -> list[str]:
+    """What is wrong with the cell of a label file."""
+    if not is_file(label, root):
         return [f"label {label!r} is no file, as labels of other rows are"]
     if label in files:
         return [f"{label!r} is the image and its label"]
     return [] if (root / label).is_file() else [f"{label!r} does not exist"]
 
 
-def _class_problems(label: str, files: Sequence[str], classes: Sequence[str], root: Path) -> list[str]:
-    if _is_fraction(label):
+def class_problems(label: str, files: Sequence[str], classes: Sequence[str], root: Path) -> list[str]:
+    """What is wrong with the cell of a class."""
+    if is_fraction(label):
         return [f"label {label} is a fraction, not a class"]
     return [] if label in classes else [f"label {label!r} is none of the classes {', '.join(classes)}"]
 
 
-def _is_fraction(label: str) -> bool:
+def is_fraction(label: str) -> bool:
+    """Whether a cell holds a number that is not whole, which is no name of a class."""
     return bool(re.fullmatch(r"[-+]?\d*\.\d+", label) and float(label) % 1)
 
 
-def _sorted_names(names: set[str]) -> list[str]:
+def sorted_names(names: set[str]) -> list[str]:
     """Sorted by number where all are numbers.
 
-    >>> _sorted_names({"10", "9"})
+    >>> sorted_names({"10", "9"})
     ['9', '10']
     """
     numeric = all(re.fullmatch(r"-?\d+", name) for name in names)

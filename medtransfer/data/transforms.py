@@ -33,7 +33,7 @@ class Augmentation(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         gain: Largest change of contrast, as a share.
         offset: Largest offset, in units of the prepared scan (standard deviations for z-score).
         noise: Largest standard deviation of Gaussian noise, same units.
-        foreground: Share of the patches that are centred on a labelled voxel.
+        foreground: Share of the patches that are centred on a labelled voxel; for boxes, that hold a box.
     """
 
     affine: float = 0.0
@@ -89,8 +89,8 @@ def build_augmentation(
     """
     chosen = read_augmentation(given)
     keys = ["image", "label"] if labelled else ["image"]
-    steps = [*_crop(chosen, patch_size, keys, labelled), *_affine(chosen), *_flips(chosen, keys)]
-    return Compose([*steps, *_intensity(chosen)])
+    steps = [*_crop(chosen, patch_size, keys, labelled), *affine_steps(chosen), *_flips(chosen, keys)]
+    return Compose([*steps, *intensity_steps(chosen)])
 
 
 def _crop(chosen: Augmentation, patch_size: Sequence[int] | None, keys: list[str], labelled: bool) -> list[Any]:
@@ -110,7 +110,8 @@ def _crop(chosen: Augmentation, patch_size: Sequence[int] | None, keys: list[str
     return [crop]
 
 
-def _affine(chosen: Augmentation) -> list[Any]:
+def affine_steps(chosen: Augmentation) -> list[Any]:
+    """The rotation, zoom and shift, if there is one."""
     return [RandomAffine(chosen.affine, chosen.rotate, chosen.zoom, chosen.shift)] if chosen.affine else []
 
 
@@ -118,7 +119,8 @@ def _flips(chosen: Augmentation, keys: list[str]) -> list[Any]:
     return [RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in chosen.flips]
 
 
-def _intensity(chosen: Augmentation) -> list[Any]:
+def intensity_steps(chosen: Augmentation) -> list[Any]:
+    """The changes of intensity, if there are any."""
     steps = (
         (chosen.gain, RandScaleIntensityd("image", factors=chosen.gain, prob=chosen.intensity)),
         (chosen.offset, RandShiftIntensityd("image", offsets=chosen.offset, prob=chosen.intensity)),

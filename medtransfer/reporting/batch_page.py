@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .outliers import LEAST_VALUES, UNUSUAL, robust_z
+from .batch_figures import UNITS, Case, by_class, figure_sections, figures
+from .outliers import UNUSUAL, robust_z
 from .page import PNG_MAGIC, Picture, Section, Table, write_page
 from .tables import volume_text
 
@@ -18,8 +19,6 @@ from .tables import volume_text
 MOST_PICTURES, MOST_PICTURE_BYTES = 60, 18 << 20
 _MOST_CELLS, _MOST_ROWS, _MOST_NAMED = 100_000, 1000, 5
 _NUMBERS = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
-
-Case = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Unusual:
 
 
 def write_batch_page(report: Mapping[str, Any], folder: str | Path, overwrite: bool = False) -> Path:
-    """Write ``report.html`` into ``folder``: self-contained, for 1 to 10 000 cases, of segmentation or classification.
+    """Write ``report.html`` into ``folder``: self-contained, for 1 to 10 000 cases, of any task.
 
     Failed cases come first, then warnings, volumes far from those of the other cases, pictures, and the figures of
     every case in a table that a click sorts. What would make the page too large is left out, and it says so.
@@ -59,7 +58,7 @@ def write_batch_page(report: Mapping[str, Any], folder: str | Path, overwrite: b
         _failures(cases),
         _warnings(cases),
         _unusual(unusual),
-        _classes(cases),
+        *figure_sections(cases),
         _pictures(cases, unusual, folder),
         _all_cases(cases, unusual),
         _origin(report),
@@ -78,7 +77,7 @@ def find_unusual(cases: Sequence[Case]) -> list[Unusual]:
     ['x']
     """
     found = []
-    for name, volumes in _by_class(cases, "volumes_ml").items():
+    for name, volumes in by_class(cases, "volumes_ml").items():
         median = float(np.median(list(volumes.values())))
         zs = robust_z(list(volumes.values()))
         found += [
@@ -109,15 +108,6 @@ def warning_kind(text: str) -> str:
     "spacing N mm is not the model's, N mm, in N"
     """
     return _NUMBERS.sub("N", text)
-
-
-def _by_class(cases: Sequence[Case], what: str) -> dict[str, dict[str, float]]:
-    """Class name -> case -> figure, of the cases that have one."""
-    found: dict[str, dict[str, float]] = {}
-    for case in cases:
-        for name, value in (case.get(what) or {}).items():
-            found.setdefault(name, {})[case["case"]] = value
-    return found
 
 
 def _lead(cases: Sequence[Case], unusual: Sequence[Unusual]) -> str:
@@ -185,32 +175,6 @@ def _unusual(unusual: Sequence[Unusual]) -> Section | None:
     return Section("Unusual volumes", _UNUSUAL, [Table(header, rows, _cut(rows, unusual), sortable=True)])
 
 
-def _classes(cases: Sequence[Case]) -> Section | None:
-    """What came out over all cases, by class."""
-    volumes, shares = _by_class(cases, "volumes_ml"), _by_class(cases, "probabilities")
-    if volumes:
-        return _volumes(volumes, len(cases))
-    if not shares:
-        return None
-    chosen = [case.get("class") for case in cases]
-    rows = [[name, chosen.count(name), float(np.mean(list(found.values())))] for name, found in shares.items()]
-    return Section("Classes", tables=[Table(["class", "cases", "mean probability"], rows, sortable=True)])
-
-
-def _volumes(volumes: Mapping[str, Mapping[str, float]], num_cases: int) -> Section:
-    if num_cases == 1:
-        rows = [[name, ml] for name, found in volumes.items() for ml in found.values()]
-        return Section("Volumes", tables=[Table(["class", "ml"], rows, sortable=True)])
-    header = ["class", "cases with it", "lowest ml", "25 %", "median ml", "75 %", "highest ml"]
-    rows = [[name, sum(ml > 0 for ml in found.values()), *_quartiles(found)] for name, found in volumes.items()]
-    few = f"Unusual volumes are looked for in batches of {LEAST_VALUES} cases or more."
-    return Section("Volumes", tables=[Table(header, rows, "" if num_cases >= LEAST_VALUES else few, sortable=True)])
-
-
-def _quartiles(found: Mapping[str, float]) -> list[float]:
-    return [float(value) for value in np.percentile(list(found.values()), (0, 25, 50, 75, 100))]
-
-
 def _pictures(cases: Sequence[Case], unusual: Sequence[Unusual], folder: Path) -> Section | None:
     by_name = {case["case"]: case for case in cases}
     files = {name: _picture_file(by_name[name], folder) for name in review_order(cases, unusual)}
@@ -240,22 +204,21 @@ def _picture_file(case: Case, folder: Path) -> Path | None:
 
 def _all_cases(cases: Sequence[Case], unusual: Sequence[Unusual]) -> Section:
     """One row a case; where the table would get too large, its first columns, then its first rows."""
-    what = "volumes_ml" if any("volumes_ml" in case for case in cases) else "probabilities"
-    names = list(_by_class(cases, what))
+    names = [(what, name) for what in UNITS for name in by_class(cases, what)]
     columns = names[: max(1, _MOST_CELLS // max(1, len(cases)) - 5)]
     odd: dict[str, list[str]] = {}
     for one in unusual:
         odd.setdefault(one.case, []).append(one.name)
-    unit = " ml" if what == "volumes_ml" else ""
-    is_class = what == "probabilities" and bool(names)
-    header = ["case", "status", *(["class"] if is_class else []), *(f"{name}{unit}" for name in columns)]
+    is_class = any("class" in case for case in cases)
+    header = ["case", "status", *(["class"] if is_class else []), *(f"{name}{UNITS[what]}" for what, name in columns)]
     header += ["unusual"] * bool(odd) + ["warnings", "seconds"]
     rows = [
         [case["case"], case["status"], *([case.get("class")] if is_class else [])]
-        + [(case.get(what) or {}).get(name) for name in columns]
+        + [flat[what].get(name) for what, name in columns]
         + [", ".join(odd.get(case["case"], ())) or None] * bool(odd)
         + [len(case.get("warnings", ())), case.get("seconds")]
         for case in sorted(cases, key=lambda case: _natural(str(case["case"])))
+        for flat in [{what: figures(case, what) for what in UNITS}]
     ]
     left_out = f"{len(columns)} of {len(names)} classes; report.json has all. " if len(columns) < len(names) else ""
     return Section("All cases", tables=[Table(header, rows, f"{left_out}A click on a name sorts.", sortable=True)])

@@ -51,36 +51,46 @@ def case_png(
     >>> case_png(labels * 9.0, labels, affine, Path(tempfile.mkdtemp()) / "a.png", ["background", "cube"]).name
     'a.png'
     """
-    affine = np.asarray(affine, np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
-        raise UsageError("a picture needs an invertible 4 x 4 affine", path=path)
+    affine = checked_affine(affine, path)
     turn = nib.orientations.io_orientation(affine)
     return overlay_png(
-        _to_ras(scan, turn),
-        _to_ras(labels, turn),
+        to_ras(scan, turn),
+        to_ras(labels, turn),
         path,
-        _ras_spacing(affine, turn),
+        ras_spacing(affine, turn),
         classes,
         title=title,
         convention=convention,
         most_classes=_LEGEND_CLASSES,
-        note=_oblique_note(affine),
+        note=oblique_note(affine),
         overwrite=overwrite,
     )
 
 
-def _to_ras(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
+def checked_affine(affine: np.ndarray, path: str | Path) -> np.ndarray:
+    """The affine in float64.
+
+    Raises:
+        UsageError: it is not invertible; ``path`` is the picture that cannot be drawn.
+    """
+    affine = np.asarray(affine, np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
+        raise UsageError("a picture needs an invertible 4 x 4 affine", path=path)
+    return affine
+
+
+def to_ras(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
     """A view whose axes run to the right, to the front and to the head, as nearly as voxel axes can."""
     if array.ndim != 3:
         raise UsageError(f"a picture needs an (I, J, K) array, got shape {array.shape}")
     return np.asarray(nib.orientations.apply_orientation(array, turn))
 
 
-def _ras_spacing(affine: np.ndarray, turn: np.ndarray) -> tuple[float, float, float]:
-    """Millimetres along the axes of `_to_ras`.
+def ras_spacing(affine: np.ndarray, turn: np.ndarray) -> tuple[float, float, float]:
+    """Millimetres along the axes of `to_ras`.
 
     >>> affine = np.array([[0, 0, -2.0, 0], [-1, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]])
-    >>> _ras_spacing(affine, nib.orientations.io_orientation(affine))
+    >>> ras_spacing(affine, nib.orientations.io_orientation(affine))
     (2.0, 1.0, 3.0)
     """
     stored = np.linalg.norm(affine[:3, :3], axis=0)
@@ -88,10 +98,10 @@ def _ras_spacing(affine: np.ndarray, turn: np.ndarray) -> tuple[float, float, fl
     return float(first), float(second), float(third)
 
 
-def _oblique_note(affine: np.ndarray) -> str:
+def oblique_note(affine: np.ndarray) -> str:
     """A sentence where the voxel axes lie askew in the patient.
 
-    >>> _oblique_note(np.diag([-1.0, 2, 3, 1]))
+    >>> oblique_note(np.diag([-1.0, 2, 3, 1]))
     ''
     """
     directions = np.abs(affine[:3, :3]) / np.linalg.norm(affine[:3, :3], axis=0)

@@ -30,7 +30,9 @@ _ITKSNAP_HEADER = """\
 """
 
 
-def write_label_tables(folder: str | Path, classes: Sequence[str], overwrite: bool = False) -> list[Path]:
+def write_label_tables(
+    folder: str | Path, classes: Sequence[str], overwrite: bool = False, names: Sequence[str] = LABEL_TABLES
+) -> list[Path]:
     """Write ``labels.json``, ``labels_itksnap.txt`` (ITK-SNAP) and ``labels.ctbl`` (3D Slicer) into ``folder``.
 
     The colours are those of the pictures. ITK-SNAP's names stand in double quotes, so one within a name becomes a
@@ -40,9 +42,10 @@ def write_label_tables(folder: str | Path, classes: Sequence[str], overwrite: bo
         folder: The prediction folder; made if it is missing.
         classes: Names by label; ``classes[0]`` is background.
         overwrite: Replace existing files.
+        names: Of the files, in the order of `LABEL_TABLES`; the colour table names itself in its first line.
 
     Returns:
-        The paths, in the order of `LABEL_TABLES`.
+        The paths, in the order of ``names``.
 
     Raises:
         OutputExistsError: one of them exists and ``overwrite`` is false; then none is written.
@@ -57,9 +60,9 @@ def write_label_tables(folder: str | Path, classes: Sequence[str], overwrite: bo
     >>> print(Path(folder, "labels.ctbl").read_text().splitlines()[-1])
     1 left_kidney 86 180 233 255
     """
-    paths = [refuse_existing(Path(folder) / name, overwrite) for name in LABEL_TABLES]
+    paths = [refuse_existing(Path(folder) / name, overwrite) for name in names]
     write_json(paths[0], dict(enumerate(classes)), overwrite)
-    for path, text in zip(paths[1:], (_itksnap(classes), _slicer(classes)), strict=True):
+    for path, text in zip(paths[1:], (_itksnap(classes), _slicer(classes, paths[2].name)), strict=True):
         with atomic_file(path, overwrite) as part:
             part.write_text(text, encoding="utf-8", newline="\n")
     return paths
@@ -82,9 +85,9 @@ def _itksnap_line(label: int, name: str) -> str:
     return f'{label:5d} {red:5d} {green:4d} {blue:4d} {shown:8d} {shown:2d} {shown:2d}    "{quoted}"'
 
 
-def _slicer(classes: Sequence[str]) -> str:
+def _slicer(classes: Sequence[str], name: str) -> str:
     lines = [_slicer_line(label, name) for label, name in enumerate(classes)]
-    return "\n".join(["# Color table file labels.ctbl", f"# {len(classes)} values", *lines]) + "\n"
+    return "\n".join([f"# Color table file {name}", f"# {len(classes)} values", *lines]) + "\n"
 
 
 def _slicer_line(label: int, name: str) -> str:

@@ -22,12 +22,12 @@ from .tables import volume_text
 from .window import Window, display_window
 
 _OPACITY = 0.55
-_LEGEND_CLASSES, _LEGEND_COLUMNS = 15, 3
+_LEGEND_CLASSES, LEGEND_COLUMNS = 15, 3
 _WIDTH_INCHES, _MOST_PANEL_INCHES = 10.5, 9.0
 _SCALE_BARS_MM = (1, 2, 5, 10, 20, 50, 100)
 # white letters stay readable on a bright scan
-_OUTLINE: list[Stroke] = [withStroke(linewidth=2.5, foreground="black")]
-_CONVENTIONS = {
+OUTLINE: list[Stroke] = [withStroke(linewidth=2.5, foreground="black")]
+CONVENTIONS = {
     "radiological": "Radiological convention: the patient's right is on the left",
     "neurological": "Neurological convention: the patient's right is on the right",
 }
@@ -84,17 +84,21 @@ def overlay_png(
     legend = _legend(labels, reference, spacing, classes, most_classes)
     window = display_window(image, labels)
     margin = 0.6 + 0.22 * _lines(legend)
-    figure = _draw(image, window, rows, centre or structure_centre(labels), spacing, convention, margin)
+    figure, _ = draw_planes(image, window, rows, centre or structure_centre(labels), spacing, convention, margin)
+    dress_picture(figure, legend, title, f"{CONVENTIONS[convention]}. {note}Shown: {window}. Not for diagnosis.")
+    return write_png(figure, path, overwrite)
+
+
+def dress_picture(figure: Figure, legend: list[Patch], title: str, foot: str) -> None:
+    """Write the legend, a line over the picture and one at its foot."""
     _write_legend(figure, legend)
     figure.suptitle(text_of(title), fontsize=12, color="white", parse_math=False)
-    foot = f"{_CONVENTIONS[convention]}. {note}Shown: {window}. Not for diagnosis."
     figure.text(0.5, 0.008, foot, ha="center", va="bottom", fontsize=8, color="0.75")
-    return write_png(figure, path, overwrite)
 
 
 def _write_legend(figure: Figure, entries: list[Patch]) -> None:
     legend = figure.legend(
-        handles=entries, loc="lower center", ncols=_LEGEND_COLUMNS, fontsize=10, frameon=False,
+        handles=entries, loc="lower center", ncols=LEGEND_COLUMNS, fontsize=10, frameon=False,
         labelcolor="white", bbox_to_anchor=(0.5, 0.2 / figure.get_figheight()),
     )  # fmt: skip
     for text in legend.get_texts():
@@ -115,7 +119,7 @@ def _refuse_misfits(
             raise UsageError(f"labels run from {labels.min()} to {labels.max()}, but {len(classes)} classes are named")
 
 
-def _draw(
+def draw_planes(
     image: np.ndarray,
     window: Window,
     rows: dict[str, np.ndarray | None],
@@ -123,8 +127,12 @@ def _draw(
     spacing: Sequence[float],
     convention: Convention,
     margin: float,
-) -> Figure:
-    """A black figure with one row of three panels per labelling, over a ``margin`` in inches for the legend."""
+) -> tuple[Figure, list[list[Axes]]]:
+    """A black figure with one row of three panels per labelling, over a ``margin`` in inches for the legend.
+
+    Returns:
+        The figure, and its panels: those of each row in the order of `PLANES`.
+    """
     extent = [size * mm for size, mm in zip(image.shape, spacing, strict=True)]
     widths = [extent[plane.across] for plane in PLANES]
     height = max(extent[plane.up] for plane in PLANES)
@@ -143,7 +151,7 @@ def _draw(
     for panel, plane in zip(panels[0], PLANES, strict=True):
         shown, count = centre[plane.normal] + 1, image.shape[plane.normal]
         panel.set_title(f"{plane.name}, slice {shown} of {count}", fontsize=9, color="white", pad=4)
-    return figure
+    return figure, [list(line) for line in panels]
 
 
 def _draw_panel(
@@ -165,7 +173,7 @@ def _draw_panel(
         x, y = _SIDES[side]
         panel.text(
             x, y, letter, transform=panel.transAxes, color="white", fontsize=9, fontweight="bold",
-            path_effects=_OUTLINE,
+            path_effects=OUTLINE,
             ha=side if side in ("left", "right") else "center", va=side if side in ("top", "bottom") else "center",
         )  # fmt: skip
     _draw_scale_bar(panel, picture.shape, spacing[plane.across], spacing[plane.up])
@@ -185,11 +193,9 @@ def _draw_scale_bar(panel: Axes, shape: tuple[int, ...], across_mm: float, up_mm
     if not fitting:
         return
     length, start, y = fitting[-1] / across_mm, shape[1] * 0.04, shape[0] * 0.96
-    panel.plot(
-        [start, start + length], [y, y], color="white", linewidth=2, solid_capstyle="butt", path_effects=_OUTLINE
-    )
+    panel.plot([start, start + length], [y, y], color="white", linewidth=2, solid_capstyle="butt", path_effects=OUTLINE)
     panel.text(
-        start, y - 0.02 * shape[0], f"{fitting[-1]} mm", color="white", fontsize=8, va="bottom", path_effects=_OUTLINE
+        start, y - 0.02 * shape[0], f"{fitting[-1]} mm", color="white", fontsize=8, va="bottom", path_effects=OUTLINE
     )
 
 
@@ -221,4 +227,4 @@ def _largest(counts: np.ndarray, number: int) -> list[int]:
 
 
 def _lines(legend: Sequence[Patch]) -> int:
-    return max(1, -(-len(legend) // _LEGEND_COLUMNS))
+    return max(1, -(-len(legend) // LEGEND_COLUMNS))

@@ -1,15 +1,13 @@
-"""What a classifier said of many scans, as one CSV table for spreadsheets and statistics."""
+"""What a classifier or a regression said of many scans, as one CSV table for spreadsheets and statistics."""
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_file
-from .spreadsheet import quoted
+from .spreadsheet import quoted, write_table
 
 NAME = "predictions.csv"
 
@@ -40,13 +38,30 @@ def write_predictions_csv(
     case,class,probability_well,probability_ill
     '=1+1,ill,0.25,0.75
     """
-    target = Path(path)
-    # a file name may hold bytes that are no text
-    kind: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-    with atomic_file(target, overwrite) as part, part.open("w", **kind) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["case", "class", *(f"probability_{name}" for name in classes)])
-        for case in cases:
-            if shares := case.get("probabilities"):
-                writer.writerow([quoted(case["case"]), quoted(case["class"]), *(shares[name] for name in classes)])
-    return target
+    found = [(case, shares) for case in cases if (shares := case.get("probabilities"))]
+    rows = [
+        [quoted(case["case"]), quoted(case["class"]), *(shares[name] for name in classes)] for case, shares in found
+    ]
+    return write_table(path, ["case", "class", *(f"probability_{name}" for name in classes)], rows, overwrite)
+
+
+def write_values_csv(
+    path: str | os.PathLike[str], cases: Iterable[Mapping[str, Any]], quantities: Sequence[str], overwrite: bool = False
+) -> Path:
+    """Write one row a case: ``case`` and a column for each quantity; names, errors as :func:`write_predictions_csv`.
+
+    Args:
+        path: The table.
+        cases: Those of ``report.json``: ``case`` and ``values`` by quantity.
+        quantities: Names, in the model's order.
+        overwrite: Replace a table that exists.
+
+    >>> import tempfile
+    >>> case = {"case": "a", "values": {"age": 54.5}}
+    >>> print(write_values_csv(Path(tempfile.mkdtemp()) / NAME, [case], ["age"]).read_text(), end="")
+    case,age
+    a,54.5
+    """
+    found = [(case, values) for case in cases if (values := case.get("values"))]
+    rows = [[quoted(case["case"]), *(values[name] for name in quantities)] for case, values in found]
+    return write_table(path, ["case", *map(quoted, quantities)], rows, overwrite)

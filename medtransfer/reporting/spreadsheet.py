@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_file
+
 # a spreadsheet runs a cell that begins with one of these; the quote itself is marked too, so that one can undo it
 _RUNS = ("=", "+", "-", "@", "\t", "\r", "'")
 
@@ -22,3 +30,21 @@ def unquoted(cell: str) -> str:
     ('=1+1', "'s-Hertogenbosch")
     """
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_RUNS) else cell
+
+
+def write_table(
+    path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[object]], overwrite: bool = False
+) -> Path:
+    """Write a CSV table; its texts are :func:`quoted` by the caller.
+
+    Raises:
+        OutputExistsError: the table exists and ``overwrite`` is false.
+        ResourceError: disk full or folder not writable.
+    """
+    # a file name may hold bytes that are no text
+    kind: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    with atomic_file(Path(path), overwrite) as part, part.open("w", **kind) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    return Path(path)
