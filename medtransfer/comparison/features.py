@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
-from ..finetune.parts import stage_names, unwrapped, zoo_networks
-from ..model_zoo.encoder import Encoder
-from ..model_zoo.unet import UNet
+from ..finetune.parts import Network, stage_names, unwrapped, zoo_networks
 
 MAX_SAMPLES = 4096
 """Voxel positions of a stage that a CKA is taken over, of all images together."""
@@ -129,11 +127,11 @@ def _drift(name: str, before: _Stage, after: _Stage) -> float:
     return linear_cka(torch.cat(before.samples), torch.cat(after.samples))
 
 
-def _encoder(model: nn.Module) -> Encoder | UNet | None:
+def _encoder(model: nn.Module) -> Network | None:
     return next(iter(zoo_networks(unwrapped(model))), None)
 
 
-def _look(encoder: Encoder | UNet, images: Sequence[Tensor], num_stages: int) -> list[_Stage]:
+def _look(encoder: Network, images: Sequence[Tensor], num_stages: int) -> list[_Stage]:
     stages = [_Stage() for _ in range(num_stages)]
     weight = next(encoder.parameters())
     quota = max(1, MAX_SAMPLES // len(images))

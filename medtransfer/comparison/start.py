@@ -8,12 +8,14 @@ from torch import nn
 
 from ..errors import ConfigError, MedTransferError
 from ..training import policies
+from ..training.building import build_task
 from ..training.check import check_config
 from ..training.receipt import transferred
 from ..training.registry import SCOPE
-from ..training.run import build_task, spread
+from ..training.run import spread
 from ..training.runner import mmengine_scope
 from ..training.tasks import Task
+from .measures import MEASURES
 from .runs import Plan, Run, run_config
 
 
@@ -23,6 +25,10 @@ def check_starts(plan: Plan) -> None:
     Raises:
         MedTransferError: the config, a source or a policy was refused; the arm is named.
     """
+    if plan.dataset.layout.task not in MEASURES:
+        reason = f"compare scores {' and '.join(MEASURES)}, the config is for {plan.dataset.layout.task}"
+        hint = "Train each start with medtransfer train; medtransfer evaluate -p A B compares two models"
+        raise ConfigError(reason, hint=hint)
     firsts = {run.arm.name: run for run in reversed(plan.runs)}
     for name, run in firsts.items():
         try:

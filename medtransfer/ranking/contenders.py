@@ -18,9 +18,10 @@ from ..adapter.source import SourceWeights, read_source
 from ..adapter.transfer import transfer
 from ..data.preprocessing import Preprocessing, read_preprocessing
 from ..errors import ConfigError, TransferError, UsageError
-from ..model_zoo.catalog import create_model
-from ..model_zoo.names import MODEL_NAMES
+from ..model_zoo.catalog import create_model, inherited_arguments
+from ..model_zoo.names import DETECTORS, MODEL_NAMES
 
+_AROUND = (*DETECTORS, "multitask")
 #: arguments that say how a network is trained or used, not what its encoder computes; and what the data decide
 LEFT_OUT = ("in_channels", "num_classes", "conv_cfg", "aux_train", "with_cp", "frozen_stages", "norm_eval")
 
@@ -81,8 +82,9 @@ def build_contender(
     if weights.home is None:
         reason = "the weights belong to no network of the zoo, so there is none to compute features with"
         raise TransferError(reason, path=path, hint="See `medtransfer inspect`, or name the format by dialect")
-    arguments = {**_encoder_arguments(weights.home.arguments), "in_channels": len(channels)}
-    module = _built(weights.home.name, arguments, seed=0)
+    network, own = _bare_encoder(weights.home.name, weights.home.arguments)
+    arguments = {**_encoder_arguments(own), "in_channels": len(channels)}
+    module = _built(network, arguments, seed=0)
     report = transfer(path, module, input_channels, dialect=dialect, channel_names=channels)
     preprocessing, origin = _preprocessing(weights, len(channels))
     return Contender(
@@ -90,7 +92,7 @@ def build_contender(
         path=path,
         format=weights.format,
         dialect=weights.dialect,
-        network=weights.home.name,
+        network=network,
         arguments=arguments,
         module=module,
         coverage=report.coverage,
@@ -134,6 +136,16 @@ def _shortest_name(path: Path, others: Sequence[Path]) -> str:
         if sum(other.parts[-count:] == tail for other in others) == 1:
             return "/".join(tail)
     return str(path)
+
+
+def _bare_encoder(name: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The encoder alone of a detector or of a network of several heads, which need more than classes to be built.
+
+    >>> _bare_encoder("faster_rcnn_resnet18", {"pool": "none", "box_head_size": 256}), _bare_encoder("vgg11", {})
+    (('resnet18', {'pool': 'none'}), ('vgg11', {}))
+    """
+    bare = next((name.removeprefix(f"{kind}_") for kind in _AROUND if name.startswith(f"{kind}_")), name)
+    return (name, arguments) if bare == name else (bare, inherited_arguments(name, arguments, bare))
 
 
 def _encoder_arguments(given: Mapping[str, Any]) -> dict[str, Any]:

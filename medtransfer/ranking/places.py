@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -49,7 +50,7 @@ def draw_places(
         VolumeError: a file was refused.
         DatasetError: the case has no label volume.
     """
-    if case.label is None or isinstance(case.label, int):
+    if not isinstance(case.label, Path):
         raise DatasetError(f"the case {case.id} has no label volume", path=layout.path)
     grid = read_case(case, layout).grid
     labels = read_labels(case.label, grid, num_classes=len(layout.classes)).array

@@ -14,7 +14,7 @@ import torch
 from ..data.class_names import with_classes
 from ..data.layouts import read_layout
 from ..devices import choose_device
-from ..errors import UsageError
+from ..errors import DatasetError, UsageError
 from .contenders import Contender, build_contender, read_names
 from .halves import Halves, draw_halves, interval_of, probabilities_best, probability_better
 from .ranking import Ranking, Rated, advise, cautions_of
@@ -67,6 +67,11 @@ def rank_sources(
     _refuse_options(cases, stages)
     paths = read_names(sources)
     layout = with_classes(read_layout(data))
+    if layout.task not in ("segmentation", "classification"):
+        hint = "Rank for masks of the same structures; a detector's encoder may be among the sources"
+        raise DatasetError(
+            f"is for {layout.task}, features are ranked for masks or classes", path=layout.path, hint=hint
+        )
     contenders = [build_contender(name, path, layout.channels, dialect, input_channels) for name, path in paths.items()]
     rng = np.random.default_rng(seed)
     samples = draw_samples(layout, choose_cases(layout, cases, rng), contenders, rng)

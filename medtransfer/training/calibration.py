@@ -24,12 +24,13 @@ from ..errors import ConfigError, MedTransferError
 from ..finetune.calibration import FEWEST_CASES, calibrate
 from .checkpoint_hooks import plain_model
 from .registry import HOOKS
+from .tasks import Task
 
 NOTE = "fitted to the validation cases, which chose the best weights too: measure the gain on other cases"
 Answers = list[tuple[np.ndarray, int]]
 
 
-def refuse_uncalibrated(cfg: Config, loaders: Mapping[str, DataLoader[Any]]) -> None:
+def refuse_uncalibrated(cfg: Config, task: Task, loaders: Mapping[str, DataLoader[Any]]) -> None:
     """See before training that there will be cases to fit a temperature to, if the config asks for one.
 
     Raises:
@@ -37,9 +38,8 @@ def refuse_uncalibrated(cfg: Config, loaders: Mapping[str, DataLoader[Any]]) -> 
     """
     if not cfg.get("calibrate"):
         return
-    dataset: Any = loaders["train_dataloader"].dataset
-    if dataset.layout.task != "classification":
-        raise ConfigError(f"calibrate is for classification, the dataset is for {dataset.layout.task}")
+    if not task.calibrates:
+        raise ConfigError(f"calibrate is for classification, the dataset is for {task.task}")
     validation: Any = loaders.get("val_dataloader")
     labels = [case.label for case in validation.dataset.cases] if validation else []
     if len(labels) < FEWEST_CASES or len(set(labels)) < 2:

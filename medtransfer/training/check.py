@@ -26,7 +26,7 @@ from .config import SECTION_KEYS, did_you_mean
 
 # words of a config that are not mmengine's
 OWN_KEYS = (
-    *("transfer", "finetune", "compare", "data_root", "split", "preprocessing", "patch_size"),
+    *("transfer", "finetune", "compare", "data_root", "boxes", "targets", "split", "preprocessing", "patch_size"),
     *("best_metric", "calibrate", "description", "license", "medtransfer_version"),
 )
 PATH_KEYS = ("data_root", "source")
@@ -64,7 +64,7 @@ def check_config(cfg: Config, paths: bool = True) -> None:
         for trail, value, test, wanted in _numbers(cfg):
             _check_number(trail, value, test, wanted)
     except ConfigError as error:
-        raise _with_path(error, cfg) from error
+        raise with_path(error, cfg) from error
 
 
 @contextmanager
@@ -96,7 +96,8 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise ConfigError(f"--cfg-options {key}: there is no key {word!r}", hint=did_you_mean(word, KNOWN_KEYS))
 
 
-def _with_path(error: ConfigError, cfg: Config) -> ConfigError:
+def with_path(error: ConfigError, cfg: Config) -> ConfigError:
+    """The same refusal, with the config's own file where it names none."""
     return ConfigError(error.reason, path=error.path or cfg.filename, hint=error.hint)
 
 
@@ -188,6 +189,11 @@ def _typed_parts(cfg: Config) -> Iterator[Found]:
         parts = cfg.get(trail) or []
         for number, part in enumerate(parts if isinstance(parts, list | tuple) else [parts]):
             yield from _present(f"{trail}[{number}]", part, home)
+    losses = _lookup(cfg, "model.losses") or {}
+    if not isinstance(losses, Mapping):
+        raise ConfigError(f"model.losses must be a dict of heads and their losses, got {losses!r}")
+    for name, part in losses.items():
+        yield from _present(f"model.losses.{name}", part, registry.MODELS)
     for name, part in (cfg.get("default_hooks") or {}).items():
         yield from _present(f"default_hooks.{name}", part, registry.HOOKS)
 
@@ -246,7 +252,7 @@ def accepted_words(kind: Callable[..., Any]) -> list[str] | None:
             p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"
         ]
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            return words
+            return list(dict.fromkeys(words))
     return None if not inspect.isclass(kind) else words
 
 

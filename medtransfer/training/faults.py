@@ -1,4 +1,4 @@
-"""What machines do to a run (memory, disk, lost worker processes) in one sentence, with what to do about it."""
+"""What machines and torch say of a run (memory, disk, lost workers) in one sentence, with what to do about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ..errors import MedTransferError, ResourceError
+from ..errors import ConfigError, MedTransferError, ResourceError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # errors of writing alone
 _NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory|not enough memory")
@@ -37,6 +37,22 @@ def named(size: str = "") -> Iterator[None]:
         if fault is None:
             raise
         raise fault from error
+
+
+@contextmanager
+def told_single_values() -> Iterator[None]:
+    """torch's complaint about a map of one voxel in a batch of one, as what it is.
+
+    Raises:
+        ConfigError: batch norm cannot train on what the config gives it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        reason = "the last map of the network is a single voxel, and the batch a single sample: batch norm needs more"
+        raise ConfigError(reason, hint="Raise patch_size or batch_size, or let the encoder stride less") from error
 
 
 def describe(error: BaseException, size: str = "") -> ResourceError | None:

@@ -23,6 +23,7 @@ from .distributed import first_decides
 from .measured import with_numbers
 from .runner import TrainingRunner
 
+FUNCTIONS = registry.REGISTRIES["FUNCTIONS"]
 TIMEOUT = 600.0  # seconds that a worker process may take for a batch, unless the config says otherwise
 
 
@@ -57,13 +58,15 @@ def build_loaders(cfg: Config, saved_seed: int | None = None) -> dict[str, DataL
 
 
 def _build(part: Mapping[str, Any], seed: int) -> DataLoader[Any]:
-    # mmengine's default would give lists of tensors
-    loader = {"collate_fn": {"type": "default_collate"}, **part}
+    loader = dict(part)
     if loader.get("num_workers"):
         loader.setdefault("timeout", TIMEOUT)
         workers.warn_of_many(int(loader["num_workers"]))
     if isinstance(loader["dataset"], Mapping):
         loader["dataset"] = NamedCases(registry.DATASETS.build(loader["dataset"]))
+    # the dataset knows what its samples are; mmengine's default would give lists of tensors
+    word = getattr(loader["dataset"], "collate", "default_collate")
+    loader.setdefault("collate_fn", {"type": FUNCTIONS.get(word)})
     built = TrainingRunner.build_dataloader(loader, seed)
     # the Runner builds torch's class by name; this one adds methods and no state of its own
     built.__class__ = CaseLoader
@@ -218,6 +221,18 @@ def _with_case(error: Exception, case: str) -> MedTransferError:
     if fault is not None:
         return type(fault)(f"case {case}: {fault.reason}", path=fault.path, hint=fault.hint)
     return MedTransferError(f"case {case}: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def list_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """A batch of scans that differ in size: one list an entry of the samples.
+
+    >>> list_collate([{"case": "a", "label": 1}, {"case": "b", "label": 2}])
+    {'case': ['a', 'b'], 'label': [1, 2]}
+    """
+    return {key: [sample[key] for sample in samples] for key in samples[0]}
+
+
+FUNCTIONS.register_module(module=list_collate)
 
 
 class Collate:

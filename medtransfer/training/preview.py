@@ -15,10 +15,11 @@ from ..data.dataset import CaseDataset
 from ..finetune.plan import FineTuning, read_finetune
 from ..finetune.trainable import TrainableTable
 from . import policies, registry
+from .building import build_task
 from .check import check_config, check_options, told_version
 from .config import parse_options, read_config
 from .loaders import build_loaders
-from .run import build_task, spread
+from .run import spread
 from .runner import mmengine_scope
 
 #: where neither the data nor the config say it
@@ -127,19 +128,16 @@ def _described(cfg: Config) -> tuple[Layout, int, list[str]]:
 
 
 def _assumed(cfg: Config) -> tuple[Layout, int, list[str]]:
-    network = cfg.model.get("network")
-    stated = network if isinstance(network, Mapping) else {}
-    task = registry.MODELS.get(cfg.model.type).task
-    channels = stated.get("in_channels") or (stated.get("encoder") or {}).get("in_channels")
-    # who restores scans gives back their channels
-    classes = stated.get("num_classes") or (channels or ASSUMED_CHANNELS if task == "restoration" else None)
+    network, kind = cfg.model.get("network"), registry.MODELS.get(cfg.model.type)
+    channels, classes = kind.stated_sizes(network if isinstance(network, Mapping) else {})
     layout = Layout(
         path=Path(cfg.train_dataloader.dataset["data_root"]),
-        task=task,
+        task=kind.task,
         cases=(),
         channels=_numbered(channels or ASSUMED_CHANNELS),
         classes=_numbered(classes or ASSUMED_CLASSES),
     )
+    layout = kind.assumed_layout(layout, cfg.train_dataloader.dataset)
     found = ((layout.channels, ("channel", "channels"), channels), (layout.classes, ("class", "classes"), classes))
     told = [f"{_count(names, *words)} ({'from the config' if said else 'assumed'})" for names, words, said in found]
     steps, notes = _assumed_steps(cfg)

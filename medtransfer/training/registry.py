@@ -11,7 +11,9 @@ import torch
 from mmengine.registry import Registry
 from monai import losses
 
+from ..data.box_dataset import BoxDataset
 from ..data.dataset import DecathlonDataset, LayoutDataset, ScanDataset, TableDataset
+from ..data.multitask import MultiTaskDataset
 from ..data.sampler import CaseSampler
 from ..model_zoo.catalog import create_model
 from ..model_zoo.names import MODEL_NAMES
@@ -62,6 +64,7 @@ def _register_all() -> None:
         MODELS.register_module(module=module)
     MODELS.register_module(name="UNet", module=build_unet)
     datasets = {"Cases": LayoutDataset, "Decathlon": DecathlonDataset, "Scans": ScanDataset, "Table": TableDataset}
+    datasets |= {"Boxes": BoxDataset, "MultiTask": MultiTaskDataset}
     for name, dataset in datasets.items():
         DATASETS.register_module(name=name, module=dataset)
     DATA_SAMPLERS.register_module(module=CaseSampler)

@@ -17,17 +17,32 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from ..adapter.report import TransferReport
-from ..data.cases import Layout
 from ..data.dataset import CaseDataset
-from ..errors import ConfigError, OutputExistsError, UsageError
-from . import checkpoint_hooks, faults, hooks, loops, metrics, norms, policies, precision, registry, schedule, tasks
+from ..errors import OutputExistsError, UsageError
+from . import (
+    checkpoint_hooks,
+    detector,
+    faults,
+    hooks,
+    loops,
+    metrics,
+    multitask,
+    multitask_scores,
+    norms,
+    policies,
+    precision,
+    registry,
+    schedule,
+    tasks,
+)
+from .building import best_metric, build_task, number_format, recall_words
 from .calibration import Calibrate, refuse_uncalibrated
 from .check import check_config, check_options, told_version
 from .checkpoint_hooks import PlainCheckpoints
 from .checkpoints import check_resumable, find_resumable, install, tidy
 from .config import find_config, list_configs, parse_options, read_config
 from .distributed import Crew, check_same_data, first_decides, launched
-from .loaders import build_loaders, in_config_words
+from .loaders import build_loaders
 from .lock import LOCK, locked
 from .measured import prepared_by, recall_numbers, record_numbers
 from .receipt import transferred, write_receipt
@@ -36,9 +51,13 @@ from .stopping import StopOnSignal
 
 __all__ = ["find_config", "list_configs", "read_config", "run"]
 
+# what is stated once for all datasets
+SHARED_KEYS = ("data_root", "boxes", "targets", "split", "preprocessing", "patch_size")
 # importing these rooms' modules registers what they define
-REGISTERED = (checkpoint_hooks, hooks, loops, metrics, norms, policies, precision, schedule, tasks)
-BEST_METRIC = {"segmentation": "dice/mean", "classification": "scores/auroc", "restoration": "restoration/r2"}
+REGISTERED = (
+    *(checkpoint_hooks, detector, hooks, loops, metrics, multitask, multitask_scores, norms, policies),
+    *(precision, schedule, tasks),
+)
 
 
 def run(
@@ -114,15 +133,17 @@ def _held(cfg: Config, crew: Crew | None) -> Iterator[None]:
 def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
     """Build data, network and runner in this order, so that whatever is refused leaves no file behind."""
     recall_numbers(cfg, checkpoint)
-    loaders = build_loaders(cfg, None if checkpoint is None else check_resumable(checkpoint)["meta"].get("seed"))
+    before = {} if checkpoint is None else check_resumable(checkpoint)["meta"]
+    recall_words(cfg, before.get("model"))
+    loaders = build_loaders(cfg, before.get("seed"))
     check_same_data(loaders)
     dataset = cast("CaseDataset", loaders["train_dataloader"].dataset)
-    task = build_task(cfg, dataset.layout)
-    metric = _best_metric(cfg, dataset)
-    refuse_uncalibrated(cfg, loaders)
+    task = build_task(cfg, dataset.layout, dataset)
+    metric = best_metric(cfg, task, dataset.metainfo)
+    refuse_uncalibrated(cfg, task, loaders)
     report, fault = transferred(cfg, task.network, dataset, checkpoint)
     tuning = policies.start(cfg, task, len(loaders["train_dataloader"]))
-    own_hooks = [*tuning, *_own_hooks(cfg, dataset, report, metric)]
+    own_hooks = [*tuning, *_own_hooks(cfg, task, dataset, report, metric)]
     record_numbers(cfg, dataset)
     runner = _build_runner(cfg, task, loaders, own_hooks, name, checkpoint)
     write_receipt(cfg.work_dir, report, fault, runner.logger)
@@ -153,21 +174,12 @@ def _set_precision(cfg: Config, amp: bool | str | None) -> None:
     wrapper.update(type="MixedPrecision", dtype=chosen)
 
 
-def _dtype(cfg: Config) -> torch.dtype:
-    """The number format that training will compute in."""
-    wrapper = cfg.optim_wrapper
-    if wrapper.get("type") != "MixedPrecision":
-        return torch.float32
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return precision.chosen_dtype(wrapper.get("dtype", "auto"), device)
-
-
 def spread(cfg: Config) -> None:
     """Give what is stated once at the top to both datasets, unless they state their own."""
     for loader in ("train_dataloader", "val_dataloader"):
         dataset = (cfg.get(loader) or {}).get("dataset")
         if isinstance(dataset, dict):
-            shared = {key: cfg[key] for key in ("data_root", "split", "preprocessing", "patch_size") if key in cfg}
+            shared = {key: cfg[key] for key in SHARED_KEYS if key in cfg}
             dataset.update({key: value for key, value in shared.items() if key not in dataset})
     if isinstance(cfg.get("train_cfg"), Mapping) and "max_epochs" in cfg.train_cfg:
         cfg.train_cfg.setdefault("by_epoch", True)
@@ -205,52 +217,9 @@ def _checkpoint_to_resume(cfg: Config, resume: str | Path | None) -> Path | None
     return None if resume is None else Path(resume)
 
 
-def build_task(cfg: Config, layout: Layout) -> tasks.Task:
-    """Build the network, with the dataset's channels and classes where the config leaves them out.
-
-    Raises:
-        ConfigError: the config states other numbers of channels or classes than the data have.
-    """
-    network = cfg.model.get("network")
-    channels, classes = list(layout.channels), list(layout.classes)
-    if isinstance(network, dict) and network.get("type") != "UNet":
-        network.update({"in_channels": len(channels), "num_classes": len(classes), **network})
-    # in bfloat16 this layout saves a fifth of a step; in float32 it costs as much
-    cfg.model.setdefault("channels_last", _dtype(cfg) == torch.bfloat16)
-    task = in_config_words("model", lambda: registry.MODELS.build(cfg.model))
-    for what, stated, found in (
-        ("in_channels", task.network.in_channels, channels),
-        ("num_classes", task.network.num_classes, classes),
-    ):
-        if stated is not None and stated != len(found):
-            reason = f"model.network.{what} is {stated}, but the dataset has {len(found)}: {', '.join(found)}"
-            raise ConfigError(reason, path=cfg.filename, hint=f"Leave {what} away to take the dataset's")
-    if task.task != layout.task:
-        reason = f"the model is for {task.task}, the dataset for {layout.task}"
-        raise ConfigError(reason, path=cfg.filename)
-    return task
-
-
-def _best_metric(cfg: Config, dataset: CaseDataset) -> str:
-    """The score that ``best`` is chosen by.
-
-    Raises:
-        ConfigError: the metrics of the config do not give it.
-    """
-    metric = cfg.get("best_metric") or BEST_METRIC[dataset.layout.task]
-    evaluators = cfg.get("val_evaluator") or []
-    kinds = [
-        registry.METRICS.get(part["type"]) for part in ([evaluators] if isinstance(evaluators, Mapping) else evaluators)
-    ]
-    # metrics of the user's own do not state their names
-    if kinds and all(hasattr(kind, "score_names") for kind in kinds):
-        names = [name for kind in kinds for name in kind.score_names(dataset.layout.classes)]
-        if metric not in names:
-            raise ConfigError(f"best_metric {metric!r} is not among the scores: {', '.join(names)}", path=cfg.filename)
-    return metric
-
-
-def _own_hooks(cfg: Config, dataset: CaseDataset, report: TransferReport | None, metric: str) -> list[Hook]:
+def _own_hooks(
+    cfg: Config, task: tasks.Task, dataset: CaseDataset, report: TransferReport | None, metric: str
+) -> list[Hook]:
     facts = {
         "config": _name(cfg),
         "seed": cfg.randomness["seed"],
@@ -259,23 +228,25 @@ def _own_hooks(cfg: Config, dataset: CaseDataset, report: TransferReport | None,
         **prepared_by(dataset),
         "finetune": msgspec.to_builtins(dict(cfg.get("finetune") or {})) or None,
     }
-    best = [hooks.BestModel(metric, _card(cfg, dataset, report)), *([Calibrate()] if cfg.get("calibrate") else [])]
+    best = [
+        hooks.BestModel(metric, _card(cfg, task, dataset, report)),
+        *([Calibrate()] if cfg.get("calibrate") else []),
+    ]
     reporter = hooks.RunReport(metric, facts)
     # loss scaling leaves such steps out, and scales down
-    nan = hooks.StopAtNaN(steps=5 if _dtype(cfg) == torch.float16 else 1)
+    nan = hooks.StopAtNaN(steps=5 if number_format(cfg) == torch.float16 else 1)
     return [PlainCheckpoints(), norms.EqualStatistics(), nan, *best, hooks.ProgressBar(), reporter, StopOnSignal()]
 
 
-def _card(cfg: Config, dataset: CaseDataset, report: TransferReport | None) -> dict[str, Any]:
+def _card(cfg: Config, task: tasks.Task, dataset: CaseDataset, report: TransferReport | None) -> dict[str, Any]:
     """What prediction must know: the preprocessing that the data had, channels, classes, patch size, ancestry."""
     facts = prepared_by(dataset)
     parent = None if report is None else {"format": report.source_format, "coverage": report.coverage}
     return {
         **facts["preprocessing"],
         "intensity_ranges": facts["intensity_ranges"],
-        "task": dataset.layout.task,
+        **task.card_facts(dataset.layout),
         "input_channels": list(dataset.layout.channels),
-        "classes": list(dataset.layout.classes),
         "patch_size": None if dataset.patch_size is None else list(dataset.patch_size),
         "mirror_axes": list(dataset.augmentation.flips),
         "parent": parent,

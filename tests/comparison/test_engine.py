@@ -259,3 +259,21 @@ def in_child(action):
         code = 0
     finally:
         os._exit(code)
+
+
+def test_a_detector_is_refused_before_anything_trains(decathlon, source, tmp_path, cheap):
+    tiny = {"data_root": str(decathlon), "split": {"val": 2, "seed": 0}, "patch_size": [16, 16, 16]}
+    tiny["train_cfg"] = {"by_epoch": False, "max_iters": 4}
+    with pytest.raises(
+        ConfigError, match=r"compare scores segmentation and classification, the config is for detection"
+    ):
+        run.compare(
+            "faster_rcnn_hippocampus",
+            tmp_path / "work",
+            cfg_options=tiny,
+            sources={"a": str(source)},
+            policies=["full"],
+            cases=[2],
+            seeds=[0],
+        )
+    assert not (tmp_path / "work").exists()

@@ -188,3 +188,24 @@ def test_features_that_are_not_finite_are_refused(decathlon, sources, tmp_path, 
     mt.save(network, tmp_path / "huge")
     with pytest.raises(mt.MedTransferError, match="not finite"):
         rank_sources(decathlon, [tmp_path / "huge"], cases=2)
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [("faster_rcnn_resnet10", {"num_classes": 2, "out_channels": 8}), ("multitask_resnet10", {"heads": "one"})],
+)
+def test_of_a_detector_or_several_heads_the_encoder_is_taken(name, arguments, tmp_path):
+    heads = {"ill": {"task": "classification", "num_classes": 2}}
+    arguments = {**arguments, "heads": heads} if "heads" in arguments else {**arguments, "box_head_size": 8}
+    mt.save(mt.create_model(name, 1, **TINY, **arguments), tmp_path / "folder")
+    contender = build_contender("a", tmp_path / "folder", ["T1"])
+    assert (contender.network, contender.coverage) == ("resnet10", 1.0)
+
+
+def test_boxes_alone_are_refused_before_anything_is_computed(decathlon, sources, tmp_path):
+    scan = next((decathlon / "imagesTr").glob("*.nii*"))
+    (tmp_path / scan.name).write_bytes(scan.read_bytes())
+    entry = {"image": scan.name, "box": [[1, 1, 1, 2, 2, 2]], "label": [0]}
+    (tmp_path / "boxes.json").write_text(json.dumps({"box_space": "voxel", "training": [entry]}))
+    with pytest.raises(DatasetError, match=r"is for detection, features are ranked for masks or classes"):
+        rank_sources(tmp_path / "boxes.json", sources)

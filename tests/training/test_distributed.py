@@ -97,26 +97,69 @@ def test_batch_norms_of_their_own_are_told_and_kept_equal(pair: Pair, tmp_path: 
     assert difference(first, newest(pair.one("one", options))["state_dict"]) > 1e-3
 
 
+SMALL = {"base_channels": 4, "stem_channels": 4, "norm_cfg": GROUPS}
+#: the config, and its network; losses are means over scans, so that two processes of one scan are one of two
+SCORED: dict[str, tuple[str, dict[str, Any]]] = {
+    "classification": ("resnet18_table", {"type": "resnet10", **SMALL}),
+    "boxes": (
+        "faster_rcnn_boxes",
+        {
+            "type": "retinanet_resnet10",
+            **SMALL,
+            "pool": "none",
+            "returned_layers": [2, 3],
+            "out_channels": 8,
+            # an untrained network finds boxes too
+            "score_thresh": 0.0,
+            "detections_per_img": 500,
+        },
+    ),
+    "several heads": ("multitask_resnet18_table", {"type": "multitask_resnet10", **SMALL}),
+}
+TARGETS = {
+    "organs": {"task": "segmentation", "column": "mask", "classes": ["background", "box"]},
+    "ill": {"task": "classification", "column": "label"},
+    "age": {"task": "regression", "column": "number"},
+}
+
+
+def listed(decathlon: Path, folder: Path) -> Path:
+    """The scans with a class and a number; of one that is validated the number is not known."""
+    names = [f"case_{number}.nii.gz" for number in range(6)]
+    rows = [
+        f"{decathlon}/imagesTr/{name},{decathlon}/labelsTr/{name},{'no' if n % 2 else 'yes'},{n if n != 4 else ''},"
+        f"p{n},{'train' if n < 3 else 'val'}"
+        for n, name in enumerate(names)
+    ]
+    (folder / "table.csv").write_text("\n".join(["image,mask,label,number,patient,split", *rows]))
+    return folder / "table.csv"
+
+
 @pytest.mark.slow
-def test_classification_is_scored_as_by_one_process(table: Path, tmp_path: Path) -> None:
-    network = {"type": "resnet10", "base_channels": 4, "stem_channels": 4, "norm_cfg": GROUPS}
+@pytest.mark.parametrize("what", SCORED)
+def test_scores_are_those_of_one_process(what: str, decathlon: Path, tmp_path: Path) -> None:
+    """Three cases to validate, an odd number for two processes."""
+    name, network = SCORED[what]
     options = {
         "model.network": network,
-        "data_root": str(table),
-        "split": {"train": 5, "val": 3, "seed": 0},
+        "data_root": str(decathlon if what == "boxes" else listed(decathlon, tmp_path)),
+        **({"split": {"train": 3, "val": 3, "seed": 0}} if what == "boxes" else {}),
+        **({"targets": TARGETS} if what == "several heads" else {}),
+        **({"find_unused_parameters": True, "best_metric": "boxes/map"} if what == "boxes" else {}),
         "patch_size": [16, 16, 16],
         "train_dataloader.batch_size": 1,
         "train_dataloader.sampler.samples_per_epoch": 4,
         "train_cfg.max_epochs": 2,
         "train_cfg.val_interval": 1,
         "optim_wrapper.dtype": "float32",
+        **SGD,
     }
     words = [f"{key}={value!r}" for key, value in options.items()]
-    first = ["resnet18_table", "--work-dir", str(tmp_path / "two"), "--launcher", "pytorch", "--cfg-options", *words]
+    first = [name, "--work-dir", str(tmp_path / "two"), "--launcher", "pytorch", "--cfg-options", *words]
     ended = processes([{"arguments": first, "weights": str(tmp_path / "two")}], tmp_path)
     assert [process.code for process in ended] == [0, 0], ended
     doubled = {**options, "train_dataloader.batch_size": 2}
-    assert_equal(tmp_path / "two", run("resnet18_table", tmp_path / "one", cfg_options=doubled))
+    assert_equal(tmp_path / "two", run(name, tmp_path / "one", cfg_options=doubled))
 
 
 def test_too_few_draws_for_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:

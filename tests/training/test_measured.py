@@ -104,7 +104,7 @@ def test_numbers_of_a_resumed_run_are_read_where_they_can_be(
 
 def test_a_preview_measures_nothing(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medtransfer.data.fingerprint.read_volume", None)
-    monkeypatch.setattr("medtransfer.data.fingerprint.open_scan", None)
+    monkeypatch.setattr("medtransfer.data.fingerprint.read_grid", None)
     assert preview("resunet18_hippocampus", {**options, "preprocessing": OPEN}).channels == ("MRI",)
 
 

@@ -94,10 +94,9 @@ def assert_equal(two: Path, one: Path) -> None:
     assert difference(first, second) == 0
     assert difference(newest(two)["state_dict"], newest(one)["state_dict"]) < 1e-5
     assert scores(two) == scores(one)
-    assert any(row.get("dice/mean", row.get("scores/auroc")) for row in scores(one))
-    assert (
-        json.loads((two / "report.json").read_text())["best"] == json.loads((one / "report.json").read_text())["best"]
-    )
+    first_best, second_best = (json.loads((folder / "report.json").read_text())["best"] for folder in (two, one))
+    assert first_best == second_best
+    assert any(row[first_best["metric"]] for row in scores(one))
 
 
 def errors_of(ended: list[Ended]) -> list[str]:
