@@ -48,38 +48,57 @@ def slab_axis(regrid: Regrid) -> int:
 
 
 def assemble(streams: Sequence[Stream], classes: int, keep: bool | None = None) -> Assembled:
-    """The class with the largest logit at every voxel of the scan.
+    """The class with the largest logit at every voxel of the scan; of one head, see :func:`assemble_heads`."""
+    return assemble_heads(streams, [classes], keep)[0]
+
+
+def assemble_heads(streams: Sequence[Stream], sizes: Sequence[int], keep: bool | None = None) -> list[Assembled]:
+    """Of every head, the class with the largest logit at every voxel of the scan.
 
     Several networks count by the mean of their probabilities, whose logarithm then stands for the logits.
 
     Args:
-        streams: One a network, all with the same orientation and axis.
-        classes: K.
+        streams: One a network, all with the same orientation and axis; the logits of the heads behind each other.
+        sizes: How many classes each head has.
         keep: Keep the logits too: in memory as float32 if they fit, else as float16 in a temporary file. None: only if
             they fit the memory.
     """
     regrid, axis = streams[0].regrid, streams[0].axis
     outer = to_front(regrid.oriented.shape, axis)
-    labels = np.empty(outer, np.uint8 if classes <= 256 else np.uint16 if classes <= 65_536 else np.int32)
-    logits = _room_for_logits((classes, *outer), keep)
-    count = max(1, CHUNK_BYTES // (4 * classes * outer[1] * outer[2]))
+    heads = [(np.empty(outer, _smallest(size)), _room_for_logits((size, *outer), keep)) for size in sizes]
+    count = max(1, CHUNK_BYTES // (4 * sum(sizes) * outer[1] * outer[2]))
     start = 0
     for parts in zip(*(stream.rows(count) for stream in streams), strict=True):
-        scores = parts[0] if len(parts) == 1 else mean_logits(parts)
-        rows = slice(start, start + scores.shape[1])
-        labels[rows] = scores.argmax(0).numpy()
-        if logits is not None:
-            logits[:, rows] = scores.numpy()
+        rows = slice(start, start + parts[0].shape[1])
+        for (labels, logits), scores in zip(heads, _scores(parts, sizes), strict=True):
+            labels[rows] = scores.argmax(0).numpy()
+            if logits is not None:
+                logits[:, rows] = scores.numpy()
         start = rows.stop
-    return Assembled(_scan_order(labels, regrid, axis), None if logits is None else _scan_order(logits, regrid, axis))
+    return [
+        Assembled(_scan_order(labels, regrid, axis), None if logits is None else _scan_order(logits, regrid, axis))
+        for labels, logits in heads
+    ]
+
+
+def _scores(parts: Sequence[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
+    """The logits of each head, of all networks together."""
+    for single in zip(*(part.split(list(sizes)) for part in parts), strict=True):
+        yield mean_logits(single)
+
+
+def _smallest(classes: int) -> type[np.integer]:
+    return np.uint8 if classes <= 256 else np.uint16 if classes <= 65_536 else np.int32
 
 
 def mean_logits(parts: Sequence[Tensor]) -> Tensor:
-    """The logarithm of the mean of the probabilities of several logits (K, ...).
+    """The logarithm of the mean of the probabilities of several logits (K, ...); those of a single one as they are.
 
     >>> mean_logits([torch.tensor([0.0, 0.0]), torch.tensor([9.0, 9.0])]).exp()
     tensor([0.5000, 0.5000])
     """
+    if len(parts) == 1:
+        return parts[0]
     logs = torch.stack([part.log_softmax(0) for part in parts])
     return torch.logsumexp(logs, 0) - math.log(len(parts))
 

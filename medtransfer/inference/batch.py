@@ -14,20 +14,18 @@ import torch
 
 from ..errors import OutputExistsError
 from ..files import write_json
-from ..reporting.label_tables import write_label_tables
-from ..reporting.predictions import NAME as PREDICTIONS
-from ..reporting.predictions import write_predictions_csv
 from ..version import __version__
 from .bids import write_dataset_files
 from .cam import activation_method
 from .casework import Casework, failure, record_of
 from .identity import identity_of, read_case, require_checksums
 from .member import Member
-from .order import LABELS, VIEWER, Extras, Order, Place, plan_batch
+from .order import VIEWER, Extras, Order, Place, plan_batch
 from .parts import Document, Part, counted, merge_reports
 from .pipeline import apply, run_overlapped
 from .predictor import Predictor
 from .scans import Scan
+from .tables import write_tables
 
 #: called with a case's record, its number from 1, and the number of cases, as soon as the case is finished
 OnCase = Callable[[Document, int, int], None]
@@ -247,11 +245,8 @@ def _model(member: Member) -> Document:
 def _write_shared(predictor: Predictor, order: Order, report: Document) -> None:
     """What belongs to all cases; the report before the pages, so that it is there whatever becomes of them."""
     folder, classes, extras = order.folder, predictor.card.classes, order.extras
-    if order.task == "segmentation":
-        write_label_tables(folder, classes, overwrite=True)
-    else:
-        write_json(folder / LABELS, dict(enumerate(classes)))
-        write_predictions_csv(folder / PREDICTIONS, report["cases"], classes, overwrite=True)
+    for head in predictor.members[0].heads:
+        write_tables(head, order, report["cases"])
     if extras.bids:
         write_dataset_files(folder, classes)
     write_json(folder / "report.json", report)

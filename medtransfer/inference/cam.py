@@ -121,7 +121,11 @@ def class_activation(
     require_memory(4 * voxels * (3 * len(rows) + 1), "the class activation")
     chosen = plan or plan_whole(prepared.grid.shape, engine.strides, card.patch_size)
     mapper = _mapper(engine, rows)
-    slabs = run_slabs(lambda patch: mapper.finite(patch, "activations")[0], torch.from_numpy(prepared.array), chosen)
+
+    def run(patch: Tensor) -> Tensor:
+        return cast("Tensor", mapper.finite(patch, "activations")[0])
+
+    slabs = run_slabs(run, torch.from_numpy(prepared.array), chosen)
     return prepared.restore_logits(torch.cat(list(slabs), dim=1))
 
 

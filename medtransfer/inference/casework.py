@@ -19,16 +19,18 @@ from ..errors import ResourceError, describe_error
 from ..reporting.palette import class_rgb
 from ..volumes.read import Volume
 from .cam import class_activation, write_activation
+from .findings import Finding
 from .identity import KEY, files_of
 from .order import DICOM_SEG, FORMATS, Order
 from .parts import Document
+from .pictures import draw_case
 from .predictor import Job, Predictor
 from .result import Prediction
 from .scans import Scan
 from .windows import plan_windows
 
 #: what a report repeats of a case's record
-_FOUND = ("volumes_ml", "class", "probabilities")
+_FOUND = ("volumes_ml", "class", "probabilities", "values")
 UNEXPECTED = 1
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -122,21 +124,19 @@ class Casework:
         folder.mkdir(parents=True, exist_ok=True)
         if activation is not None:
             write_activation(activation, prediction.volume, folder / f"{prediction.case}_cam.nii.gz", replaces)
-        if prediction.mask is not None:
-            self._write_masks(prediction, prediction.mask, outputs)
+        for part in prediction.found.parts():
+            if (mask := part.mask) is not None:
+                self._write_others(part, mask, folder / f"{prediction.case}{part.head.suffix}")
         prediction.save(folder, replaces, extras.probabilities)
 
-    def _write_masks(self, prediction: Prediction, mask: npt.NDArray[Any], outputs: list[Path]) -> None:
-        """What is made of a mask beside its NIfTI file."""
-        volume, classes, replaces = prediction.volume, prediction.card.classes, self.order.replaces
-        for name in self.order.extras.formats:
-            path = outputs[-1].with_name(f"{prediction.case}{FORMATS[name].ending}")
-            _WRITERS[name](mask, volume, classes, path, replaces)
+    def _write_others(self, part: Finding, mask: npt.NDArray[Any], path: Path) -> None:
+        """What is made of a mask beside its NIfTI file; ``path`` has no ending."""
+        volume, classes, replaces = part.volume, part.classes, self.order.replaces
+        for name in self.order.extras.formats if "also" in part.head.kind.can else ():
+            file = path.with_name(f"{path.name}{FORMATS[name].ending}")
+            _WRITERS[name](mask, volume, classes, file, replaces)
         if self.order.extras.pictures:
-            from ..reporting.case_picture import case_png
-
-            path, affine = outputs[-1].with_suffix(".png"), volume.grid.affine
-            case_png(volume.array[0], mask, affine, path, classes, prediction.case, overwrite=replaces)
+            draw_case(part, mask, path.with_name(f"{path.name}.png"), replaces)
 
     def _activation(self, prediction: Prediction) -> npt.NDArray[np.float32]:
         """Of the class that was found, in the windows that the classifier was run in."""
@@ -172,7 +172,7 @@ _WRITERS = {"seg.nrrd": _write_seg_nrrd, DICOM_SEG: _write_dicom_seg}
 def record_of(order: Order, scan: Scan, status: str, found: Mapping[str, Any], seconds: float) -> Document:
     """What ``report.json`` says of a case that is there."""
     outputs = [path.relative_to(order.folder).as_posix() for path in order.outputs(scan)]
-    told = {key: found[key] for key in _FOUND if key in found}
+    told = _summary(found)
     return {
         **_begin(scan, status),
         "outputs": outputs,
@@ -180,6 +180,19 @@ def record_of(order: Order, scan: Scan, status: str, found: Mapping[str, Any], s
         "warnings": list(found.get("warnings", ())),
         "seconds": round(seconds, 3),
     }
+
+
+def _summary(found: Mapping[str, Any]) -> Document:
+    """The figures of a case; of many boxes how many there are of each class, and the best score."""
+    told: Document = {key: found[key] for key in _FOUND if key in found}
+    if "boxes" in found:
+        best = {box["class"]: box["score"] for box in reversed(found["boxes"])}
+        names = [name for name in found["classes"] if name in best]
+        told["num_boxes"] = {name: sum(box["class"] == name for box in found["boxes"]) for name in found["classes"][1:]}
+        told["best_scores"] = {name: best[name] for name in names}
+    if "heads" in found:
+        told["heads"] = {name: {"task": one["task"], **_summary(one)} for name, one in found["heads"].items()}
+    return told
 
 
 def failure(scan: Scan, error: Exception) -> Document:

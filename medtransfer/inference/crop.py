@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -45,28 +45,33 @@ def _span(line: npt.NDArray[np.intp], size: int, margin: int) -> slice:
     return slice(max(0, int(line[0]) - margin), min(size, int(line[-1]) + 1 + margin))
 
 
-def with_surroundings(slabs: Iterable[Tensor], box: Box, shape: tuple[int, int, int]) -> Iterator[Tensor]:
-    """Slabs (K, d, h, w) of a box, as slabs of the whole volume of ``shape``; outside the box is the first class."""
+def with_surroundings(
+    slabs: Iterable[Tensor], box: Box, shape: tuple[int, int, int], firsts: Sequence[int] = (0,)
+) -> Iterator[Tensor]:
+    """Slabs (K, d, h, w) of a box, as slabs of the whole volume of ``shape``.
+
+    Outside the box is the first class; of several heads, whose logits lie behind each other, the first of each.
+    """
     classes, row = 0, box[0].start
     for slab in slabs:
         if not classes:
             classes = len(slab)
-            yield from _blank_rows(classes, row, shape)
-        full = _blank(classes, slab.shape[1], shape)
+            yield from _blank_rows(classes, row, shape, firsts)
+        full = _blank(classes, slab.shape[1], shape, firsts)
         full[:, :, box[1], box[2]] = slab
         row += slab.shape[1]
         yield full
-    yield from _blank_rows(classes, shape[0] - row, shape)
+    yield from _blank_rows(classes, shape[0] - row, shape, firsts)
 
 
-def _blank_rows(classes: int, count: int, shape: tuple[int, int, int]) -> Iterator[Tensor]:
+def _blank_rows(classes: int, count: int, shape: tuple[int, int, int], firsts: Sequence[int]) -> Iterator[Tensor]:
     for _ in range(count):  # one at a time: they may be many, and all classes of them much memory
-        yield _blank(classes, 1, shape)
+        yield _blank(classes, 1, shape, firsts)
 
 
-def _blank(classes: int, rows: int, shape: tuple[int, int, int]) -> Tensor:
+def _blank(classes: int, rows: int, shape: tuple[int, int, int], firsts: Sequence[int]) -> Tensor:
     blank = torch.full((classes, rows, *shape[1:]), -CERTAIN)
-    blank[0] = CERTAIN
+    blank[list(firsts)] = CERTAIN
     return blank
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import weakref
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from ..errors import ModelError, ResourceError
 from ..model_zoo.bfloat16 import guard_for
 from ..volumes.memory import available_memory, size_text
+from .footprint import trace_bytes
 
+Output = Tensor | dict[str, Tensor]
+"""Logits, or what the heads of a network give by name; of a detector boxes, labels and scores."""
 _SHARE = 0.6  # of what is free; the rest is for the results and for other programs
 
 
@@ -26,7 +29,8 @@ class Engine:
     """A snapshot of a network in eval mode on ``device``, computing in ``dtype``.
 
     Args:
-        network: (1, C, D, H, W) -> (1, K, D, H, W) or (1, K). Copied: later training of it does not reach the engine.
+        network: (1, C, D, H, W) -> (1, K, D, H, W) or (1, K), or a dict of them by name; or a detector, which takes a
+            list of images and gives a list of dicts. Copied: later training of it does not reach the engine.
         device: Where it runs.
         dtype: float32, or a shorter type for autocast.
     """
@@ -37,15 +41,19 @@ class Engine:
         self._guard = guard_for(device, dtype) or nullcontext()
         self.in_channels = int(network.in_channels)  # type: ignore[arg-type]
         self.strides = _strides(network)
+        self.detects = getattr(network, "task", None) == "detection"
         self._activations: dict[tuple[int, ...], int] = {}
+        self._hidden: list[Tensor] = []
+        if self.detects:
+            self._watch()
 
     @property
     def sees_whole_input(self) -> bool:
         """Whether a norm layer takes its statistics from the input, which then should be as large as in training."""
         return any(_takes_input_statistics(module) for module in self.network.modules())
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """Logits in float32 on the device, of an image (1, C, D, H, W) from anywhere.
+    def __call__(self, image: Tensor) -> Output:
+        """What the network gives for an image (1, C, D, H, W) from anywhere, in float32 on the device.
 
         Raises:
             PassTooLargeError: the device's memory did not suffice.
@@ -53,24 +61,25 @@ class Engine:
         try:
             # not inference_mode: in it the guard does not see the convolutions
             with torch.no_grad(), self._autocast(), self._guard:
-                output = self.network(image.to(self.device, non_blocking=True))
+                placed = image.to(self.device, non_blocking=True)
+                output = self.network(list(placed) if self.detects else placed)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise self._out_of_memory(image) from error
         except RuntimeError as error:
             if "allocate" not in str(error):
                 raise
             raise self._out_of_memory(image) from error
-        return (output[0] if isinstance(output, list | tuple) else output).float()
+        return _as_float(output[0] if isinstance(output, list | tuple) else output)
 
-    def finite(self, image: Tensor, what: str = "logits") -> tuple[Tensor, str | None]:
+    def finite(self, image: Tensor, what: str = "logits") -> tuple[Output, str | None]:
         """What a call gives; where shorter numbers overflow, in float32, with a note that says so.
 
         Raises:
             ModelError: it is NaN or infinite in float32 too; ``what`` names it in the message.
             PassTooLargeError: the device's memory did not suffice.
         """
-        found = self(image)
-        if torch.isfinite(found).all():
+        found = self._finite_or_none(image)
+        if found is not None:
             return found, None
         if self.dtype == torch.float32:
             raise ModelError(f"the network gives NaN or infinite {what} for this scan", hint="Check the weights")
@@ -83,7 +92,7 @@ class Engine:
     def estimate_bytes(self, shape: tuple[int, ...], classes: int) -> int:
         """Memory that one pass over (D, H, W) voxels takes at its peak, with input and logits in float32."""
         if shape not in self._activations:
-            self._activations[shape] = self._trace(shape)
+            self._activations[shape] = trace_bytes(self.network, (self.in_channels, *shape))
         return self._activations[shape] + 4 * (self.in_channels + 2 * classes) * math.prod(shape)
 
     def fits(self, shape: tuple[int, ...], classes: int, memory: str | float = "auto") -> bool:
@@ -101,25 +110,28 @@ class Engine:
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else available_memory()
         return int(_SHARE * free)
 
+    def _finite_or_none(self, image: Tensor) -> Output | None:
+        self._hidden.clear()
+        try:
+            found = self(image)
+        except ModelError:  # a detector makes no boxes of what is not finite
+            if all(map(bool, self._hidden)):
+                raise
+            return None
+        return found if all(map(bool, [*self._hidden, *_finite(found)])) else None
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    def _trace(self, shape: tuple[int, ...]) -> int:
-        """Bytes alive at the worst moment of a pass, found by running it on tensors that have shapes but no memory."""
-        live = _LiveTensors()
-        hollow = {name: tensor.to("meta") for name, tensor in self.network.state_dict().items()}
-        handles = [module.register_forward_hook(live.record) for module in self.network.modules()]
-        try:
-            with torch.no_grad():
-                image = torch.empty(1, self.in_channels, *shape, device="meta")
-                torch.func.functional_call(self.network, hollow, (image,))
-        except (RuntimeError, NotImplementedError):
-            return 0  # an operation without shape rules; too large a pass then ends in a clear error of its own
-        finally:
-            for handle in handles:
-                handle.remove()
-        # twice the largest: a convolution's own workspace, and what is made between modules (cat, interpolate)
-        return live.peak + 2 * live.largest
+    def _watch(self) -> None:
+        """Keep, of each pass, whether what the telling parts of a detector give is finite: NaN makes no box at all."""
+
+        def look(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._hidden.extend(_finite(output))
+
+        # a detector of a user's own need not say them
+        for part in getattr(self.network, "telling_parts", list)():
+            part.register_forward_hook(look)
 
     def _out_of_memory(self, image: Tensor) -> PassTooLargeError:
         sizes, channels = tuple(image.shape[2:]), int(getattr(self.network, "num_classes", None) or 1)
@@ -128,22 +140,24 @@ class Engine:
         return PassTooLargeError(reason, hint="Give a smaller tile")
 
 
-class _LiveTensors:
-    """Counts the bytes of module outputs that are alive at once; those that share a storage count once."""
+def _tensors(output: Any) -> list[Tensor]:
+    """All tensors in what a module gives."""
+    if isinstance(output, Tensor):
+        return [output]
+    items = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
+    return [tensor for item in items for tensor in _tensors(item)]
 
-    def __init__(self) -> None:
-        self.peak, self.largest = 0, 0
-        self._seen: list[weakref.ref[Tensor]] = []
 
-    def record(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """A forward hook."""
-        if not isinstance(output, Tensor):
-            return
-        self._seen.append(weakref.ref(output))
-        storages = [tensor.untyped_storage() for seen in self._seen if (tensor := seen()) is not None]
-        alive = {storage._cdata: storage.nbytes() for storage in storages}
-        self.peak = max(self.peak, sum(alive.values()))
-        self.largest = max(self.largest, *alive.values())
+def _finite(output: Any) -> list[Tensor]:
+    """Whether each of the tensors is finite, as tensors: asking a GPU for the answer makes it wait."""
+    return [torch.isfinite(tensor).all() for tensor in _tensors(output)]
+
+
+def _as_float(output: Output) -> Output:
+    """Numbers in float32; whole numbers, such as those of classes, stay."""
+    if isinstance(output, Tensor):
+        return output.float() if output.is_floating_point() else output
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in output.items()}
 
 
 def _takes_input_statistics(module: nn.Module) -> bool:

@@ -11,6 +11,15 @@ from torch import Tensor
 from .windows import Run
 
 
+def flip_choices(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every choice of axes to mirror, none at all first.
+
+    >>> flip_choices([0, 2])
+    [(), (0,), (2,), (0, 2)]
+    """
+    return [dims for count in range(len(axes) + 1) for dims in itertools.combinations(axes, count)]
+
+
 def with_flips(run: Run, axes: Sequence[int], classifies: bool = False) -> Run:
     """A run that gives the mean of the logits over the image and its mirror images along every choice of ``axes``.
 
@@ -23,7 +32,7 @@ def with_flips(run: Run, axes: Sequence[int], classifies: bool = False) -> Run:
     """
     if not axes:
         return run
-    choices = [dims for count in range(len(axes) + 1) for dims in itertools.combinations(axes, count)]
+    choices = flip_choices(axes)
 
     def mean(image: Tensor) -> Tensor:
         total: Tensor | None = None

@@ -45,6 +45,8 @@ def identity_of(predictor: Predictor, order: Order) -> dict[str, Any]:
         "classes": cleaning.kept,
         "largest_component": cleaning.largest,
         "fill_holes": cleaning.filled,
+        # not of other networks: their cases from before boxes could be predicted can be kept
+        **({"score": predictor.thresholds.score} if predictor.thresholds else {}),
     }
     cards = [member.card for member in predictor.members]
     return {

@@ -13,17 +13,16 @@ from typing import Any
 from ..checkpoint.card import ModelCard
 from ..errors import OutputExistsError, UsageError
 from ..files import refuse_existing, refuse_inside, refuse_outputs, refuse_unusable_folder
-from ..reporting.label_tables import LABEL_TABLES
 from ..reporting.niivue import read_niivue
-from ..reporting.predictions import NAME as PREDICTIONS
 from ..volumes.dicom import split_series
 from ..volumes.extras import require_extra
 from .bids import FILES, bids_scan
+from .kinds import Head, heads_of, refuse_unable
 from .parts import Part, read_json
 from .scans import Scan, find_scans, refuse_equal_names
 
 Place = str | os.PathLike[str]
-LABELS, PAGE, VIEWER, DICOM_SEG = "labels.json", "report.html", "view.html", "dicom-seg"
+PAGE, VIEWER, DICOM_SEG = "report.html", "view.html", "dicom-seg"
 _FILE_ENDINGS = (".nii", ".nii.gz", ".json", ".png", ".nrrd", ".mha", ".dcm")
 
 
@@ -48,7 +47,7 @@ class Extras:
 
     Args:
         probabilities: ``CASE_probabilities.nii.gz`` of every segmentation.
-        pictures: ``CASE.png`` of every segmentation, and the page ``report.html``.
+        pictures: ``CASE.png`` of every segmentation and of all boxes, and the page ``report.html``.
         viewer: ``view.html``, a page to look through the first cases.
         cam: ``CASE_cam.nii.gz`` of every classification: which places speak for the class that was found.
         formats: Further files of every mask, of `FORMATS`.
@@ -62,41 +61,42 @@ class Extras:
     formats: tuple[str, ...] = ()
     bids: bool = False
 
-    def endings(self, task: str) -> list[str]:
-        """What the names of a case's files end in; the record is the last.
+    def endings(self, card: ModelCard) -> list[str]:
+        """What the names of a case's files end in; the record is the last."""
+        cam = ["_cam.nii.gz"] * self.cam
+        return [*(ending for head in heads_of(card) for ending in self.endings_of(head)), *cam, ".json"]
 
-        >>> Extras(pictures=True).endings("segmentation")
-        ['.nii.gz', '.png', '.json']
+    def endings_of(self, head: Head) -> list[str]:
+        """Of the files of one result; of every map there may be a picture and other formats.
+
+        >>> Extras(pictures=True).endings_of(Head("", "segmentation", ("background", "liver")))
+        ['.nii.gz', '.png']
         """
-        if task != "segmentation":
-            return [*(["_cam.nii.gz"] if self.cam else []), ".json"]
-        maps = [".nii.gz", *(["_probabilities.nii.gz"] if self.probabilities else [])]
-        others = [FORMATS[name].ending for name in self.formats]
-        return [*maps, *others, *([".png"] if self.pictures else []), ".json"]
+        others = [FORMATS[name].ending for name in self.formats] if "also" in head.kind.can else []
+        pictures = [".png"] * (self.pictures and bool(head.kind.map))
+        return head.maps(self.probabilities) + [f"{head.suffix}{ending}" for ending in [*others, *pictures]]
 
-    def files(self, task: str) -> list[str]:
+    def files(self, card: ModelCard) -> list[str]:
         """Names of the files of a whole batch, but for its report."""
-        tables = LABEL_TABLES if task == "segmentation" else (LABELS, PREDICTIONS)
+        tables = [name for head in heads_of(card) for name in head.tables]
         pages = {PAGE: self.pictures, VIEWER: self.viewer}
         return [*tables, *(FILES if self.bids else ()), *(name for name, wanted in pages.items() if wanted)]
 
-    def check(self, task: str, models: int = 1) -> None:
+    def check(self, card: ModelCard, models: int = 1) -> None:
         """Raise if something cannot be had: not for this task, not for an ensemble, or not without an extra.
 
         Raises:
             UsageError: a task or an ensemble has it not, or there is no such format.
             MissingExtraError: an extra is not installed.
         """
-        masks = {
+        asked = {
             "save_probabilities": self.probabilities,
             "view": self.viewer,
             "also": bool(self.formats),
             "bids": self.bids,
+            "cam": self.cam,
         }
-        wrong = [name for name, wanted in (masks if task != "segmentation" else {"cam": self.cam}).items() if wanted]
-        if wrong:
-            other = "classifier" if task == "segmentation" else "segmenter"
-            raise UsageError(f"{wrong[0]} is for a {other}, the model is made for {task}", hint="Leave it out")
+        refuse_unable(card, asked)
         if self.cam and models > 1:
             raise UsageError("cam is for one model, not for an ensemble", hint="Give one of them")
         for number, name in enumerate(self.formats):
@@ -117,7 +117,7 @@ class Order:
         scans: The scans of this part.
         names: Of all parts' scans, sorted.
         folder: Where the results go.
-        task: Of the model.
+        card: Of the model; of an ensemble, its first.
         overwrite: Replace outputs that exist.
         resume: Keep the cases that are whole.
         nan: Value for NaN and infinite voxels.
@@ -129,7 +129,7 @@ class Order:
     scans: Sequence[Scan]
     names: Sequence[str]
     folder: Path
-    task: str
+    card: ModelCard
     overwrite: bool = False
     resume: bool = False
     nan: float | None = None
@@ -149,11 +149,11 @@ class Order:
 
     def outputs(self, scan: Scan) -> list[Path]:
         """The files that a case becomes; its record is the last."""
-        return [self.folder / f"{scan.name}{ending}" for ending in self.extras.endings(self.task)]
+        return [self.folder / f"{scan.name}{ending}" for ending in self.extras.endings(self.card)]
 
     def digest(self, identity: Mapping[str, Any]) -> str:
         """What is equal for the parts of one batch, and for others is not."""
-        asked = json.dumps([identity, self.names, self.extras.endings(self.task)])
+        asked = json.dumps([identity, self.names, self.extras.endings(self.card)])
         return hashlib.sha256(asked.encode()).hexdigest()
 
 
@@ -188,12 +188,12 @@ def plan_batch(
         VolumeError: there is no scan.
     """
     extras, part, out = extras or Extras(), part or Part(), Path(folder)
-    task, given = cards[0][1].task, [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    extras.check(task, len(cards))
-    scans = find_scans(given, len(cards[0][1].input_channels))
+    card, given = cards[0][1], [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    extras.check(card, len(cards))
+    scans = find_scans(given, len(card.input_channels))
     scans = [bids_scan(scan) for scan in scans] if extras.bids else scans
     mine = part.take(scans, lambda scan: scan.name)
-    order = Order(mine, sorted(scan.name for scan in scans), out, task, overwrite, resume, nan, volume, extras, part)
+    order = Order(mine, sorted(scan.name for scan in scans), out, card, overwrite, resume, nan, volume, extras, part)
     _refuse_folder(out, [home for home, _ in cards if home], given)
     _refuse_names(order, scans)
     _refuse_files(order, scans)
@@ -219,7 +219,7 @@ def _refuse_names(order: Order, scans: Sequence[Scan]) -> None:
     refuse_equal_names((str(path), scan.files[0]) for scan in scans for path in order.outputs(scan))
     if DICOM_SEG in order.extras.formats:
         _refuse_no_series(scans)
-    own = {"report.json", *order.extras.files(order.task)}
+    own = {"report.json", *order.extras.files(order.card)}
     for scan in scans:
         taken = own & {path.name for path in order.outputs(scan)}
         if taken:
@@ -237,7 +237,7 @@ def _refuse_files(order: Order, scans: Sequence[Scan]) -> None:
     """Of the outputs, only those of this part must be free: the others' may be written already."""
     inputs = [file for scan in scans for file in scan.files]
     own = [path for scan in order.scans for path in order.outputs(scan)]
-    batch = [order.folder / name for name in (order.part.report_name(), *order.extras.files(order.task))]
+    batch = [order.folder / name for name in (order.part.report_name(), *order.extras.files(order.card))]
     refuse_outputs([*own, *batch], inputs, overwrite=True)
     may = order.overwrite or (order.resume and _is_ours(order, scans))
     for path in [*own, *(batch if order.part.count == 1 else batch[:1])]:

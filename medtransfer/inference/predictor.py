@@ -18,17 +18,18 @@ from ..devices import choose_device, choose_precision
 from ..errors import CheckpointError, UsageError
 from ..volumes.prepare import Prepared, prepare
 from ..volumes.read import Source, Volume, case_name, read_volume
-from .assemble import Assembled, Stream, assemble, mean_logits, slab_axis
-from .crop import Box, foreground_box, whole_box
+from .choices import checked_cleaning, checked_memory, checked_score, checked_tile
 from .engine import Engine
+from .kinds import refuse_unable
 from .member import Member, Record, Settings
-from .postprocess import Choice, Cleaning
+from .postprocess import Choice
 from .result import Prediction
-from .windows import plan_windows
+from .search import Search
+from .thresholds import Thresholds, choose_thresholds
 
 Model = str | os.PathLike[str] | nn.Module
 #: what all models of an ensemble must agree in
-SHARED = ("task", "input_channels", "classes", "orientation")
+SHARED = ("task", "input_channels", "classes", "heads", "orientation")
 
 
 @dataclass
@@ -53,7 +54,8 @@ class Predictor:
 
     Args:
         model: A model folder, a 3-D network (copied; it may be trained on meanwhile), or a list of them: an ensemble,
-            whose probabilities are averaged. Its models must have the same channels, classes and orientation.
+            whose probabilities are averaged, and whose boxes are fused. Its models must have the same channels,
+            classes and orientation.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` (float32 on a CPU, float16 by autocast on CUDA), ``float32``, ``bfloat16`` or ``float16``.
         tile: ``auto``: the whole scan in one pass if it fits the memory and no norm layer takes its statistics from the
@@ -63,11 +65,14 @@ class Predictor:
         card: For a network without one: a card, or a mapping of its fields. Default: no resampling, z-score,
             channels and classes by number.
         overlap: Share by which windows overlap.
-        tta: Average over mirror images (test-time augmentation), along the axes that training mirrored.
+        tta: Average over mirror images (test-time augmentation), along the axes that training mirrored; boxes are
+            mirrored back and fused, see :func:`medtransfer.inference.box_fusion.fuse`.
         crop: Run only the box around what the scan shows; outside it is background.
-        classes: Names of the classes that a mask shows; all others become background. None: all.
+        classes: Names of the classes that a mask shows, all others become background; of a detector, whose boxes are
+            kept. None: all.
         largest_component: Keep only the largest connected part of these classes; True: of all.
         fill_holes: Fill what these classes enclose; True: all.
+        score: Of a detector: the smallest score of a box that is kept. None: the detector's own.
 
     Raises:
         CheckpointError: a model folder was refused, or holds a network that only restores scans.
@@ -96,17 +101,17 @@ class Predictor:
         classes: Sequence[str] | None = None,
         largest_component: Choice = False,
         fill_holes: Choice = False,
+        score: float | None = None,
     ) -> None:
         chosen = choose_device(device)
         dtype = choose_precision(precision, chosen)
-        settings = Settings(_checked_tile(tile, overlap), _checked_memory(memory), overlap)
+        settings = Settings(checked_tile(tile, overlap), checked_memory(memory), overlap)
         models = _checked_models(model)
         self.members = [_member(one, card, chosen, dtype, settings) for one in models]
         self.card, self.crop, self.tta = self._common_card(), crop, tta
-        self.cleaning = Cleaning.build(self.card.classes, classes, largest_component, fill_holes)
-        if self.card.task != "segmentation" and self.cleaning != Cleaning():
-            reason = f"classes, largest_component and fill_holes change masks, the model is made for {self.card.task}"
-            raise UsageError(reason, hint="Leave them out")
+        self.cleaning = checked_cleaning(self.card, classes, largest_component, fill_holes)
+        refuse_unable(self.card, {"crop": crop, "score": score is not None})
+        self.thresholds = self._thresholds(score)
         self._notes = _choose_flips(self.members) if tta else []
 
     @property
@@ -153,34 +158,26 @@ class Predictor:
         """The second half of :meth:`predict`: the networks, and the way back to the scan's own grid."""
         begin = time.perf_counter()
         records = [Record() for _ in self.members]
-        prediction = Prediction(job.case, self.card, job.volume, job.prepared[0], model_folders=self.folders)
-        if self.card.task == "classification":
-            runs = zip(self.members, job.prepared, records, strict=True)
-            parts = [member.logits(ready.array, record) for member, ready, record in runs]
-            prediction.class_logits = parts[0] if len(parts) == 1 else mean_logits(parts)
-        else:
-            found = self._segment(job, records, probabilities)
-            self.cleaning.apply(found.labels)
-            prediction.mask, prediction.voxel_logits = found.labels, found.logits
-        prediction.details = self._details(job, records, time.perf_counter() - begin)
+        search = Search(job.volume, self.members, job.prepared, records, self.crop, self.cleaning)
+        found = search.boxes(self.thresholds) if self.thresholds else search.heads(probabilities)
         notes = [*(text for ready in job.prepared for text in ready.warnings), *self._notes]
         notes += [text for record in records for text in record.notes]
-        prediction.warnings = list(dict.fromkeys(notes))
-        return prediction
+        return Prediction(
+            job.case,
+            self.card,
+            job.volume,
+            job.prepared[0],
+            found,
+            warnings=list(dict.fromkeys(notes)),
+            details=self._details(job, records, time.perf_counter() - begin),
+            model_folders=self.folders,
+        )
 
-    def _segment(self, job: Job, records: Sequence[Record], keep: bool | None) -> Assembled:
-        axis = slab_axis(job.prepared[0].regrid)
-        streams = []
-        for member, ready, record in zip(self.members, job.prepared, records, strict=True):
-            box = self._box(ready, record)
-            streams.append(Stream(member.slabs(ready.array, box, axis, record), ready.regrid, axis))
-        return assemble(streams, len(self.card.classes), keep)
-
-    def _box(self, ready: Prepared, record: Record) -> Box:
-        box = foreground_box(ready.array) if self.crop else whole_box(ready.array)
-        if box is None:
-            record.notes.append("the scan shows nothing but its surroundings: not cropped")
-        return box or whole_box(ready.array)
+    def _thresholds(self, score: float | None) -> Thresholds | None:
+        """Of detectors; None for networks that give no boxes."""
+        if self.card.task != "detection":
+            return None
+        return choose_thresholds([member.engine.network for member in self.members], checked_score(score))
 
     def _details(self, job: Job, records: Sequence[Record], seconds: float) -> dict[str, Any]:
         engine = self.engine
@@ -254,21 +251,3 @@ def _preprocessing(card: ModelCard) -> str:
 
 def _prepare(scan: Volume, card: ModelCard) -> Prepared:
     return prepare(scan, card.orientation, card.spacing, card.intensity, card.intensity_ranges, card.input_channels)
-
-
-def _checked_tile(tile: str | int | Sequence[int], overlap: float) -> str | tuple[int, ...]:
-    if isinstance(tile, str) and tile not in ("auto", "whole"):
-        raise UsageError(f"tile must be auto, whole, or one or three sizes in voxels, got {tile!r}")
-    if isinstance(tile, int):
-        tile = (tile,) * 3
-    if not isinstance(tile, str):
-        plan_windows((1, 1, 1), tile, overlap)
-        return tuple(tile)
-    plan_windows((1, 1, 1), (1, 1, 1), overlap)
-    return tile
-
-
-def _checked_memory(memory: str | float) -> str | float:
-    if memory != "auto" and (isinstance(memory, str) or not memory > 0):
-        raise UsageError(f"memory must be auto or a number of GiB above 0, got {memory!r}")
-    return memory

@@ -5,24 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from ..checkpoint.card import ModelCard
-from ..errors import ModelError, ResourceError, UsageError
+from ..errors import UsageError
 from ..files import refuse_existing, write_json
 from ..version import __version__
 from ..volumes.prepare import Prepared
 from ..volumes.read import Volume
-from ..volumes.shares import write_shares
-from ..volumes.write import labels_image, write_labels
+from .findings import Finding, Segmentation, Several
 
 
 @dataclass
@@ -34,9 +31,7 @@ class Prediction:
         card: The model's card; of an ensemble, its first.
         volume: The scan.
         prepared: The scan as the (first) network saw it.
-        mask: Of a segmenter, class numbers (I, J, K).
-        voxel_logits: Of a segmenter, (K, I, J, K) on the scan's own grid if they were kept; may be mapped from a file.
-        class_logits: Of a classifier, (K,).
+        found: What was found: the result of the model's task.
         warnings: What the user should know.
         details: Device, precision, window and seconds, for the record.
         model_folders: Where the models came from, if from folders.
@@ -46,72 +41,79 @@ class Prediction:
     card: ModelCard
     volume: Volume
     prepared: Prepared
-    mask: npt.NDArray[Any] | None = None
-    voxel_logits: npt.NDArray[np.floating] | None = None
-    class_logits: Tensor | None = None
+    found: Finding
     warnings: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     model_folders: Sequence[Path] = ()
 
     @property
     def task(self) -> str:
-        """``"segmentation"`` or ``"classification"``."""
+        """``"segmentation"``, ``"classification"``, ``"detection"`` or ``"multitask"``."""
         return self.card.task
 
-    @cached_property
+    @property
+    def heads(self) -> dict[str, Finding]:
+        """Of a multi-task model: the name of a head to its result, which has the attributes below; else empty."""
+        return dict(self.found.found) if isinstance(self.found, Several) else {}
+
+    @property
     def labels(self) -> nib.Nifti1Image:
         """Class numbers on the scan's own grid, affine equal bit for bit, of the smallest integer type.
 
         Raises:
-            ModelError: the model classifies.
+            ModelError: the model gives no mask, or several.
         """
-        if self.mask is None:
-            raise ModelError("the model classifies scans, it gives no mask", hint="Read .probabilities")
-        return labels_image(self.mask, self.volume)
+        return self.found.labels
 
     @property
     def logits(self) -> Tensor:
         """(K, I, J, K) on the scan's own grid, or (K,) of a classifier; of an ensemble, log mean probabilities.
 
         Raises:
+            ModelError: the model gives none.
             ResourceError: they were not kept, since memory is too small.
         """
-        if self.class_logits is not None:
-            return self.class_logits
-        return torch.from_numpy(np.ascontiguousarray(self._kept())).float()
+        return self.found.logits
 
-    @cached_property
+    @property
     def probabilities(self) -> dict[str, float] | npt.NDArray[np.float32]:
         """Of a classifier: class name to probability. Of a segmenter: (K, I, J, K) float32 on the scan's own grid.
 
         Raises:
+            ModelError: the model gives none.
             ResourceError: they were not kept, since memory is too small.
         """
-        shares = self.logits.double().softmax(0) if self.mask is None else self.logits.softmax(0)
-        return shares.numpy() if self.mask is not None else dict(zip(self.card.classes, shares.tolist(), strict=True))
+        return self.found.probabilities
 
-    @cached_property
+    @property
     def volumes_ml(self) -> dict[str, float]:
-        """Millilitres of every class but the background, by name; empty for a classifier."""
-        if self.mask is None:
-            return {}
-        counts = np.sum([np.bincount(p.ravel(), minlength=len(self.card.classes)) for p in self.mask], axis=0)
-        voxel = self.volume.grid.voxel_ml
-        return {name: float(count * voxel) for name, count in zip(self.card.classes[1:], counts[1:], strict=True)}
+        """Millilitres of every class but the background, by name; empty where there is no mask."""
+        return self.found.volumes_ml
+
+    @property
+    def boxes(self) -> list[dict[str, Any]]:
+        """Of a detector, by descending score: ``class``, ``score``, ``box``, ``center_mm`` and ``size_mm``.
+
+        A ``box`` has the lower and then the upper corner in voxels of the scan's own axes, counted from its outer
+        corner; the centre is in the world (RAS+), the size along the scan's axes.
+
+        Raises:
+            ModelError: the model gives none.
+        """
+        return self.found.boxes
+
+    @property
+    def voxel_logits(self) -> npt.NDArray[np.floating] | None:
+        """Of a segmenter, the logits (K, I, J, K) as they were kept, if they were; may be mapped from a file."""
+        return self.found.voxel_logits if isinstance(self.found, Segmentation) else None
 
     def to_dict(self) -> dict[str, Any]:
         """What ``CASE.json`` holds: plain numbers and words."""
-        found: dict[str, Any] = {"classes": list(self.card.classes)}
-        if self.task == "segmentation":
-            found["volumes_ml"] = self.volumes_ml
-        else:
-            found["probabilities"] = self.probabilities
-            found["class"] = self.card.classes[int(self.logits.argmax())]
         return {
             "case": self.case,
             "task": self.task,
             "inputs": [os.fspath(path) for path in self.volume.paths],
-            **found,
+            **self.found.to_dict(),
             "warnings": self.warnings,
             "model": {"architecture": self.card.architecture.name, "sha256": self.card.sha256},
             "run": self.details,
@@ -119,7 +121,10 @@ class Prediction:
         }
 
     def save(self, folder: str | os.PathLike[str], overwrite: bool = False, probabilities: bool = False) -> list[Path]:
-        """Write ``CASE.nii.gz`` (segmentation) and, last, ``CASE.json``; returns their paths.
+        """Write the maps and, last, ``CASE.json``; returns their paths.
+
+        A segmentation has ``CASE.nii.gz``, a detection ``CASE_boxes.nii.gz`` with the outlines of the boxes, and each
+        segmenting head of a multi-task model ``CASE_NAME.nii.gz``.
 
         Args:
             folder: Made if it is missing.
@@ -133,25 +138,15 @@ class Prediction:
             ResourceError: disk full or folder not writable, or probabilities that were not kept.
         """
         paths = self._outputs(Path(folder), overwrite, probabilities)
-        if self.mask is not None:
-            write_labels(self.mask, self.volume, paths[0], overwrite)
-        if self.mask is not None and probabilities:
-            write_shares(self._kept(), self.volume, paths[1], overwrite)
+        self.found.write(Path(folder) / self.case, overwrite, probabilities)
         write_json(paths[-1], self.to_dict(), overwrite)
         return paths
-
-    def _kept(self) -> npt.NDArray[np.floating]:
-        if self.voxel_logits is None:
-            reason = f"the probabilities of {len(self.card.classes)} classes were not kept: memory is too small"
-            raise ResourceError(reason, hint="Predict with probabilities=True to keep them in a temporary file")
-        return self.voxel_logits
 
     def _outputs(self, folder: Path, overwrite: bool, probabilities: bool) -> list[Path]:
         if folder.exists() and not folder.is_dir():
             raise UsageError("is a file, but a folder is to be written there", path=folder, hint="Name another output")
-        maps = [".nii.gz", *(["_probabilities.nii.gz"] if probabilities else [])]
-        endings = [*(maps if self.task == "segmentation" else []), ".json"]
-        paths = [folder / f"{self.case}{ending}" for ending in endings]
+        maps = [ending for part in self.found.parts() for ending in part.head.maps(probabilities)]
+        paths = [folder / f"{self.case}{ending}" for ending in [*maps, ".json"]]
         inputs = {path.resolve() for path in self.volume.paths}
         for path in paths:
             if path.resolve() in inputs:

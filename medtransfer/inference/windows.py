@@ -68,6 +68,11 @@ def plan_whole(shape: Sequence[int], strides: Sequence[int], patch: Sequence[int
     return Plan(_shape(sizes), _shape(sizes))
 
 
+def plan_unpadded(shape: Sequence[int]) -> Plan:
+    """One pass over the volume as it is."""
+    return Plan(_shape(shape), _shape(shape))
+
+
 def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float = 0.5) -> Plan:
     """Windows of one size; a volume that is smaller along an axis is padded to it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 
@@ -41,6 +42,56 @@ class Mean(nn.Module):
         return torch.stack([-mean, mean], dim=1)
 
 
+class Cubes(nn.Module):
+    """A detector of bright blocks: class 1 at intensity 1, class 2 at 2; what it sees of a block is its box."""
+
+    task, ndim, in_channels, num_classes, output_stride = "detection", 3, 1, 3, (8, 8, 8)
+    score_thresh, nms_thresh = 0.05, 0.4
+
+    def __init__(self, scores: Sequence[float] = (0.9, 0.8)) -> None:
+        super().__init__()
+        self.scores, self.shapes = scores, []
+
+    def forward(self, images: Sequence[Tensor], targets: Any = None) -> list[dict[str, Tensor]]:
+        assert isinstance(images, list)
+        self.shapes += [tuple(image.shape[1:]) for image in images]
+        return [self.find(image[0].float().round().numpy()) for image in images]
+
+    def find(self, values: np.ndarray) -> dict[str, Tensor]:
+        rows = []
+        for label in (1, 2):
+            parts, _ = ndimage.label(values == label, np.ones((3, 3, 3)))
+            boxes = [[[axis.start, axis.stop] for axis in box] for box in ndimage.find_objects(parts)]
+            rows += [(*np.transpose(box).ravel(), label, self.scores[label - 1]) for box in boxes]
+        rows = [row for row in sorted(rows, key=lambda row: -row[-1]) if row[-1] > self.score_thresh]
+        table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 8)
+        return {"boxes": table[:, :6], "labels": table[:, 6].long(), "scores": table[:, 7]}
+
+
+class Heads(nn.Module):
+    """A multi-task network: a mask by `Threshold`, two classes by `Mean`, and the mean as a quantity."""
+
+    task, ndim, in_channels, num_classes, output_stride = "multitask", 3, 1, 3, 1
+    heads = {
+        "organs": {"task": "segmentation", "num_classes": 3},
+        "ill": {"task": "classification", "num_classes": 2},
+        "age": {"task": "regression", "num_outputs": 1},
+    }
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names or tuple(self.heads)
+        self.num_classes, self.calls = len(self.names), 0
+        chosen = {name: self.heads[name] for name in self.names}
+        self.architecture = {"name": "multitask_resnet10", "arguments": {"heads": chosen}}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        self.calls += 1
+        mean = Mean()(x)
+        found = {"organs": Threshold()(x), "ill": mean, "age": 50 + mean[:, 1:]}
+        return {name: found[name] for name in self.names}
+
+
 class Convolutions(nn.Module):
     """A small network with a norm of choice and a receptive field of 5 voxels."""
 
@@ -57,7 +108,7 @@ class Convolutions(nn.Module):
 
 @pytest.fixture
 def networks() -> dict[str, Any]:
-    return {"threshold": Threshold, "mean": Mean, "convolutions": Convolutions}
+    return {"threshold": Threshold, "mean": Mean, "convolutions": Convolutions, "cubes": Cubes, "heads": Heads}
 
 
 @pytest.fixture
