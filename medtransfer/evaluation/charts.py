@@ -19,9 +19,9 @@ Curve = tuple[Floats, Floats]
 
 # dark colours of Okabe and Ito (2008), which stand out on white; marker and dash tell lines apart in grey too
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b88600", "#332288", "#882255", "#117733")
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _MARKERS = "osD^vPX*"
-_WIDTH = 8.6
+WIDTH = 8.6
 MOST_PANELS = 9
 
 
@@ -48,7 +48,7 @@ def strips_png(
         overwrite: Replace an existing picture.
     """
     classes = list(next(iter(values.values())))
-    figure = Figure(figsize=(_WIDTH, 1.3 + len(classes) * (0.16 + 0.2 * len(values))), dpi=110, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.3 + len(classes) * (0.16 + 0.2 * len(values))), dpi=110, layout="constrained")
     axes = figure.subplots()
     step = 0.8 / len(values)
     for number, (model, by_class) in enumerate(values.items()):
@@ -99,12 +99,12 @@ def bland_altman_png(volumes: Mapping[str, tuple[Floats, Floats]], path: Path, t
         overwrite: Replace an existing picture.
     """
     if len(volumes) > MOST_PANELS:
-        figure = Figure(figsize=(_WIDTH, 4.8), dpi=110, layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.8), dpi=110, layout="constrained")
         _relative_panel(figure.subplots(), *(np.concatenate(side) for side in zip(*volumes.values(), strict=True)))
     else:
         columns = min(3, len(volumes))
         rows = math.ceil(len(volumes) / columns)
-        figure = Figure(figsize=(_WIDTH, 0.8 + 2.9 * rows), dpi=110, layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.8 + 2.9 * rows), dpi=110, layout="constrained")
         grid = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, (name, (found, wanted)) in zip(grid, volumes.items(), strict=False):
             _volume_panel(axes, name, found, wanted)
@@ -149,7 +149,7 @@ def _limits(axes: Axes, error: Floats, unit: str) -> None:
 
 def differences_png(bars: Sequence[Bar], path: Path, label: str, overwrite: bool) -> Path:
     """Differences with their intervals from top to bottom, and a line at zero."""
-    figure = Figure(figsize=(_WIDTH, 1.1 + 0.27 * len(bars)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.27 * len(bars)), dpi=110, layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(bars))
     values = np.array([bar.value for bar in bars])
@@ -171,7 +171,7 @@ def curves_png(panels: Mapping[str, Mapping[str, Curve]], path: Path, overwrite:
         path: The PNG to write.
         overwrite: Replace an existing picture.
     """
-    figure = Figure(figsize=(_WIDTH * 1.3, 4.4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(WIDTH * 1.3, 4.4), dpi=110, layout="constrained")
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         _curve_panel(axes, title, lines, names)
@@ -191,7 +191,7 @@ def _curve_panel(axes: Axes, title: str, lines: Mapping[str, Curve], names: Sequ
 
 
 def _line(axes: Axes, curve: tuple[object, object], number: int, name: str) -> object:
-    style = {"color": COLOURS[number % len(COLOURS)], "linestyle": _DASHES[number % len(_DASHES)]}
+    style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
     few = len(np.atleast_1d(np.asarray(curve[0]))) <= 20
     marker = _MARKERS[number % len(_MARKERS)] if few else None
     return axes.plot(*curve, label=name, marker=marker, markersize=4, linewidth=1.6, **style)[0]  # type: ignore[arg-type]

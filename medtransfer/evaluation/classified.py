@@ -57,6 +57,10 @@ class Classified:
         """(K, S'): over how many cases each score is."""
         return np.full((len(self.names), len(CLASS_SCORES)), len(self.cases))
 
+    def counted_overall(self, score: str) -> int:
+        """Over how many cases a score is."""
+        return len(self.cases)
+
     def rows(self) -> list[dict[str, Any]]:
         """One a case: its true and its predicted class, and the probabilities."""
         names = list(self.names.values())

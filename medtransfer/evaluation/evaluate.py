@@ -6,31 +6,25 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
-
-import numpy as np
+from typing import Literal, TypeAlias, get_args
 
 from ..errors import DatasetError, UsageError
-from .classified import Classified
+from ..scoring.matching import Hit
+from ..volumes.boxes import BoxOf
+from .box_files import is_detection
+from .detections import BoxScorer
+from .documents import chosen_task, head_masks
 from .evaluation import Evaluation
 from .findings import Model
-from .masks import Place, find_masks
+from .masks import Masks, Place, find_masks
 from .paired import compare
 from .pairs import Chosen, Missing, Scored, Scorer, refuse_unknown, restricted, segmented
-from .probabilities import (
-    Predicted,
-    Truth,
-    class_numbers,
-    is_classification,
-    read_patients,
-    read_predicted,
-    read_truth,
-    spelled,
-)
+from .probabilities import is_classification, read_patients
 from .resampling import DRAWS
 from .segmented import found_names
-from .settings import TOLERANCE_MM, Settings
+from .settings import IOU, SCORE, TOLERANCE_MM, BoxSettings, Settings
 from .summary import Drawn
+from .told_cases import Asked, classifications, regressions
 
 Places: TypeAlias = "Place | Sequence[Place]"
 Patients: TypeAlias = "Place | Mapping[str, str] | None"
@@ -48,20 +42,27 @@ def evaluate(
     ignore_label: int | None = None,
     penalty: Literal["none", "diagonal"] = "none",
     missing: Missing = "refuse",
+    iou: float = IOU,
+    hit: Hit = "iou",
+    boxes: BoxOf = "class",
+    score: float = SCORE,
+    head: str | None = None,
     patients: Patients = None,
     draws: int = DRAWS,
     seed: int = 0,
     workers: int = 0,
 ) -> Evaluation:
-    """Score masks against reference masks, or probabilities of classes against true classes.
+    """Score masks against reference masks, probabilities against true classes, or found boxes against reference boxes.
 
     Files belong together by the name of their case. A prediction on another grid than its reference is refused, never
     resampled. How each score is defined, and what empty masks give, is in ``docs/evaluation.md``.
 
     Args:
-        predictions: A folder of masks or of classified cases, a file, a list of files, or a ``predictions.csv``.
+        predictions: A folder of masks, of classified cases or of a detector, a file, a list of files, a
+            ``predictions.csv`` or a ``boxes.csv``.
         references: A folder of masks, a dataset (``dataset.json`` or a table), a file, or a list of files; for a
-            classification a table with the columns ``id``, ``label`` and if known ``patient``.
+            classification or regression a table with the columns ``id``, ``label`` (or the quantity) and if known
+            ``patient``; for boxes also a list of scans with boxes, or a folder as a detector writes it.
         against: The predictions of a second model for the same cases, which the first is compared with.
         names: What the models are called; by default after their folders.
         classes: Names of the classes as ``{1: "liver"}`` or ``["1=liver"]``, or which of the known ones to score.
@@ -70,6 +71,11 @@ def evaluate(
         ignore_label: Voxels of this label in the reference count for nothing.
         penalty: ``"diagonal"``: distances of a missed or invented structure are the image's diagonal, and in the means.
         missing: What a reference without a prediction is: an error, scored as ``"empty"`` mask, or left out.
+        iou: Of boxes: the least intersection over union of a hit.
+        hit: Of boxes: ``"center"`` makes a hit of a box whose centre lies in the reference box, as LUNA16 counts.
+        boxes: Of reference masks: a box around each ``"class"``, or around each connected ``"component"`` of one.
+        score: Of boxes: those from this score on are counted; curves and average precision are of all.
+        head: Of predictions of a network with several heads: which of them is scored.
         patients: Patients by case, or a table of them; patients are drawn for the intervals, not cases.
         draws: Of patients, for the intervals.
         seed: Of the draws.
@@ -85,21 +91,50 @@ def evaluate(
     settings = Settings(*_tolerances(tolerance), lesion_iou, ignore_label, penalty)
     places = [predictions] if against is None else [predictions, against]
     shown = _names(places, names)
-    options = {"missing": missing, "draws": draws, "seed": seed}
-    if isinstance(predictions, str | os.PathLike) and is_classification(predictions):
-        models = _classifications(places, references, shown, missing, patients, (draws, seed))
-    else:
+    options: dict[str, object] = {"missing": missing, "draws": draws, "seed": seed}
+    task = _task(predictions, head)
+    known = _patients(patients)
+    if task == "detection":
+        of_boxes = BoxSettings(iou, hit, boxes, score, ignore_label)
+        models = BoxScorer(references, classes, of_boxes, missing, known, (draws, seed)).models(places, shown)
+        options = {**asdict(of_boxes), **options}
+    elif task == "segmentation":
         scorer = Scorer(find_masks(references), classes, settings, missing, workers)
-        models = _segmentations(places, shown, scorer, patients, (draws, seed))
+        models = _segmentations([_masks(place, head) for place in places], shown, scorer, known, (draws, seed))
         options = {**asdict(settings), **options}
+    else:
+        asked = Asked(places, references, shown, missing, known, (draws, seed), head)
+        models = _FROM_TABLES[task](asked)
+    if head is not None:
+        options = {"head": head, **options}
     differences = compare(models[0].drawn, models[1].drawn) if len(models) > 1 else []
     return Evaluation(tuple(models), str(references), options, tuple(differences))
 
 
+_FROM_TABLES = {"classification": classifications, "regression": regressions}
+
+
+def _task(predictions: Places, head: str | None) -> str:
+    """What the predictions are, told by content.
+
+    Raises:
+        UsageError: they are of a network with several heads, and none or another one is named.
+    """
+    if told := chosen_task(predictions, head):
+        return told
+    if is_detection(predictions):
+        return "detection"
+    one = isinstance(predictions, str | os.PathLike)
+    return "classification" if one and is_classification(predictions) else "segmentation"  # type: ignore[arg-type]
+
+
+def _masks(place: Places, head: str | None) -> Masks:
+    return find_masks(place) if head is None else head_masks(place, head)  # type: ignore[arg-type]
+
+
 def _segmentations(
-    places: Sequence[Places], shown: Sequence[str], scorer: Scorer, patients: Patients, draws: tuple[int, int]
+    masks: Sequence[Masks], shown: Sequence[str], scorer: Scorer, patients: Mapping[str, str], draws: tuple[int, int]
 ) -> list[Model]:
-    masks = [find_masks(place) for place in places]
     scored = [scorer.score(one) for one in masks]
     common = set.intersection(*({result.case for result in one.results} for one in scored))
     if not common:
@@ -107,7 +142,7 @@ def _segmentations(
     kept = [restricted(one, common) for one in scored]
     names = scorer.names(masks[0]) or found_names([result for one in kept for result in one.results])
     refuse_unknown(scorer.settings.tolerances, names)
-    known = {**scorer.references.patients, **_patients(patients)}
+    known = {**scorer.references.patients, **patients}
     return [
         _segmentation(name, one, Drawn(segmented(one, names, known), *draws))
         for name, one in zip(shown, kept, strict=True)
@@ -118,55 +153,6 @@ def _segmentation(name: str, scored: Scored, drawn: Drawn) -> Model:
     failed = tuple({"case": one.case, "error": one.error, "exit_code": one.exit_code} for one in scored.failed)
     missing = tuple(one.case for one in scored.results if one.missing)
     return Model(name, drawn, missing, failed, scored.matched.extra, scored.warnings, scored.left_out)
-
-
-def _classifications(
-    places: Sequence[Any],
-    references: Any,
-    shown: Sequence[str],
-    missing: Missing,
-    patients: Patients,
-    draws: tuple[int, int],
-) -> list[Model]:
-    truth, found = read_truth(references), [read_predicted(place) for place in places]
-    if len({frozenset(map(str.lower, one.classes)) for one in found}) > 1:
-        raise DatasetError("the two models have different classes", path=found[1].path)
-    cases = _classified_cases(truth, found, missing)
-    known = {**truth.patients, **_patients(patients)}
-    return [_classification(name, one, truth, cases, known, draws) for name, one in zip(shown, found, strict=True)]
-
-
-def _classified_cases(truth: Truth, found: Sequence[Predicted], missing: Missing) -> list[str]:
-    """Cases that all models have.
-
-    Raises:
-        DatasetError: a prediction is missing and that is not allowed, or all are.
-    """
-    if missing == "empty":
-        reason = "a case without probabilities cannot be scored as an empty mask"
-        raise UsageError(reason, hint="Pass --missing skip to leave such cases out")
-    cases = [case for case in truth.labels if all(case in one.cases for one in found)]
-    absent = sorted(set(truth.labels) - set(cases))
-    if absent and missing == "refuse":
-        reason = f"{len(absent)} of {len(truth.labels)} cases have no prediction: {', '.join(absent[:8])}"
-        raise DatasetError(reason, path=found[0].path, hint="Predict them, or pass --missing skip to leave them out")
-    if not cases:
-        raise DatasetError("no case has the name of one in the references", path=found[0].path)
-    return cases
-
-
-def _classification(
-    name: str, found: Predicted, truth: Truth, cases: Sequence[str], known: Mapping[str, str], draws: tuple[int, int]
-) -> Model:
-    numbers = class_numbers(truth, found.classes)
-    labels = np.array([numbers[case] for case in cases])
-    shares = np.array([[found.cases[case][one] for one in found.classes] for case in cases])
-    names = dict(enumerate(spelled(found.classes, truth)))
-    results = Classified(names, tuple(cases), tuple(known.get(case, case) for case in cases), shares, labels)
-    empty = [f"no case is of class {one}: its AUROC is not defined" for n, one in names.items() if n not in labels]
-    left_out = tuple(sorted(set(truth.labels) - set(cases)))
-    extra = tuple(sorted(set(found.cases) - set(truth.labels)))
-    return Model(name, Drawn(results, *draws), (), (), extra, tuple(empty), left_out)
 
 
 def _tolerances(tolerance: float | Mapping[str, float]) -> tuple[float, dict[str, float]]:

@@ -50,5 +50,5 @@ class Findings:
 
     @property
     def task(self) -> str:
-        """``segmentation`` or ``classification``."""
+        """``segmentation``, ``classification``, ``detection`` or ``regression``."""
         return self.models[0].drawn.results.task

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..reporting.page import Section, Table, write_page
+from .box_page import box_rules, box_sections
 from .classified import Classified
 from .findings import Findings, Model
 from .paired import ALL, MEAN, Difference
@@ -14,7 +15,8 @@ from .pictures import curve_pictures, difference_picture, strip_pictures, volume
 from .resampling import FEW
 from .scores import ABSENT, BOTH
 from .segmented import Segmented
-from .wording import class_table, difference_table, lead, mean_table, title
+from .value_page import value_rules, value_sections
+from .wording import BY_CLASS, CLASSES, KINDS, class_table, difference_table, lead, mean_table, title
 
 WORST = 15
 
@@ -27,10 +29,7 @@ def write_evaluation_page(findings: Findings, folder: Path, overwrite: bool) -> 
         ResourceError: the disk is full.
     """
     sections = [*_comparison(findings, folder, overwrite), *_scores(findings)]
-    if findings.task == "segmentation":
-        sections += _segmentation(findings, folder, overwrite)
-    else:
-        sections += _classification(findings, folder, overwrite)
+    sections += _SECTIONS[findings.task](findings, folder, overwrite)
     sections += [*_missing(findings), Section("How it was counted", _method(findings))]
     write_page(folder / "evaluation.html", _title(findings), sections, lead=lead(findings), overwrite=overwrite)
     return [Path(picture.path) for section in sections for picture in section.pictures]
@@ -45,11 +44,15 @@ def _comparison(findings: Findings, folder: Path, overwrite: bool) -> list[Secti
         return []
     first, second = (model.name for model in findings.models)
     means = [one for one in findings.differences if one.of in (MEAN, ALL)]
-    by_class = [one for one in findings.differences if one.of not in (MEAN, ALL) and one.score == "dice"]
+    by_class = [
+        one for one in findings.differences if one.of not in (MEAN, ALL) and one.score == BY_CLASS.get(findings.task)
+    ]
     caption = f"First: {first}. Second: {second}. Wins are cases where the first is better."
-    tables = [_unbroken(means, caption)]
-    if by_class:
-        tables.append(_unbroken(by_class, "By class. The other scores are in evaluation.json."))
+    kind, _ = KINDS.get(findings.task, CLASSES)
+    shown = [(means, caption), (by_class, f"{caption} By {kind}. The other scores are in evaluation.json.")]
+    if means and by_class:
+        shown[1] = (by_class, f"By {kind}. The other scores are in evaluation.json.")
+    tables = [_unbroken(*one) for one in shown if one[0]]
     picture = difference_picture(findings, folder, overwrite)
     return [Section("Which is better?", _COMPARED[findings.task], tables, [picture] if picture else [])]
 
@@ -75,6 +78,16 @@ Distances are compared over the cases where both models have one.
 Intervals are of the difference; both models have the same redraws of patients. P is of McNemar's exact test of right
 and wrong cases. One is called better if the interval leaves out zero, and p, where there is one, is below 0.05.
 """,
+    "detection": """
+Intervals are of the difference; both models have the same redraws of patients. One is called better if the interval
+leaves out zero. Wins are cases in which the F1 of the counted boxes is higher: average precision and FROC are of all
+cases together, so that there is no p.
+""",
+    "regression": """
+Intervals are of the difference; both models have the same redraws of patients. P is of Wilcoxon's signed-rank test of
+the absolute errors over the patients, corrected by Holm over the quantities. One is called better if the interval
+leaves out zero, and p, where there is one, is below 0.05. Wins are cases with the smaller absolute error.
+""",
 }
 
 
@@ -82,7 +95,7 @@ def _scores(findings: Findings) -> list[Section]:
     sections = []
     for model in findings.models:
         mean, by_class = (
-            Table(*mean_table(model.drawn), "Means over the classes."),
+            Table(*mean_table(model.drawn), f"Means over the {KINDS.get(findings.task, CLASSES)[1]}."),
             Table(*class_table(model.drawn), sortable=True),
         )
         sections.append(Section(f"Scores of {model.name}", _OUTCOMES[findings.task], [mean, by_class]))
@@ -95,6 +108,11 @@ Means over the cases where a score is defined. Missed: in the reference, nothing
 the reference. Both have Dice and NSD 0. A structure in neither counts nowhere.
 """,
     "classification": "Each class against the rest. What is not defined, since no case is of the class, is left out.",
+    "detection": """
+AP, AP 0.1-0.5 and FROC are of all found boxes; the others of those that are counted, as are hits and wrong boxes. IoU
+and the distance of the centres are means over the hits.
+""",
+    "regression": "Errors are in the unit of each quantity.",
 }
 
 
@@ -150,12 +168,20 @@ def _classification(findings: Findings, folder: Path, overwrite: bool) -> list[S
     return [curves, Section("What was taken for what", "", tables)]
 
 
+_SECTIONS: dict[str, Callable[[Findings, Path, bool], list[Section]]] = {
+    "segmentation": _segmentation,
+    "classification": _classification,
+    "detection": box_sections,
+    "regression": value_sections,
+}
+
+
 def _missing(findings: Findings) -> list[Section]:
     tables = []
     for model in findings.models:
         rows = [
             *([one["case"], "refused", one["error"]] for one in model.failed),
-            *([case, "no prediction", "scored as an empty mask"] for case in model.missing),
+            *([case, "no prediction", "scored as empty"] for case in model.missing),
             *([case, "no prediction", "left out"] for case in model.left_out),
             *([case, "no reference", "left out"] for case in model.extra),
             *(["", "warning", text] for text in model.warnings),
@@ -180,6 +206,9 @@ def _method(findings: Findings) -> str:
 
 def _rules(findings: Findings) -> str:
     results = findings.models[0].drawn.results
+    rules = {"detection": box_rules, "regression": value_rules}.get(findings.task)
+    if rules:
+        return rules(findings)
     if isinstance(results, Classified):
         return (
             f"AUROC, AUPRC and F1 are means over the classes. ECE has {results.bins} bins of the highest probability."

@@ -11,6 +11,8 @@ from scipy.stats import binomtest, wilcoxon
 
 from ..scoring.classification import CASE_SCORES, mean_defined
 from .classified import Classified
+from .detected import DETECTION_SCORES, Detected
+from .regressed import REGRESSION_SCORES, Regressed
 from .resampling import draw_weights, interval, weighted_means
 from .scores import ABSENT, COMPARED, LOW_IS_GOOD
 from .segmented import Segmented
@@ -71,12 +73,18 @@ def compare(first: Drawn, second: Drawn) -> list[Difference]:
     Segmentation: the mean over the classes and each class. The difference of the means has a paired bootstrap interval;
     single cases are tested by Wilcoxon's signed-rank test over the patients (Wilcoxon 1945), corrected over the classes
     of a score (Holm 1979). Classification: all scores with intervals; the accuracy by McNemar's exact test (1947).
+    Detection: the means over the classes and each class with intervals; wins are of the F1 of single cases, no p.
+    Regression: each quantity with intervals; wins are smaller absolute errors, of whose mean Wilcoxon's test is.
 
     Distances are compared over the cases where both models have one; a structure that only one of them missed is a win
     of the other. A verdict needs both: an interval that leaves out zero, and p below 0.05.
     """
     if isinstance(first.results, Classified) and isinstance(second.results, Classified):
         found = [_classified(first, second, score) for score in CASE_SCORES]
+    elif isinstance(first.results, Detected) and isinstance(second.results, Detected):
+        found = [one for score in DETECTION_SCORES for one in _detected(first, second, score)]
+    elif isinstance(first.results, Regressed) and isinstance(second.results, Regressed):
+        found = [one for score in REGRESSION_SCORES if score != "bias" for one in _regressed(first, second, score)]
     else:
         found = [one for score in COMPARED for one in _segmented(first, second, score)]
     return [replace(one, verdict=_verdict(one)) for one in found]
@@ -179,3 +187,40 @@ def _classified(first: Drawn, second: Drawn, score: str) -> Difference:
     ends = (float(draws[0][0]), float(draws[1][0]), low, high)
     count = len(set(a.patients))
     return Difference(ALL, score, *ends, wins, len(a.labels) - wins - losses, losses, count, p)
+
+
+def _detected(first: Drawn, second: Drawn, score: str) -> list[Difference]:
+    a, b = first.results, second.results
+    assert isinstance(a, Detected)
+    assert isinstance(b, Detected)
+    place, names = DETECTION_SCORES.index(score), list(a.names.values())
+    by_class = [(first.by_class[:, n, place], second.by_class[:, n, place]) for n in range(len(names))]
+    draws = [(first.overall[:, place], second.overall[:, place]), *by_class]
+    cases = [_means(a.case_f1(), b.case_f1()), *zip(a.case_f1().T, b.case_f1().T, strict=True)]
+    count = len(set(a.patients))
+    # average precision is of no single case, so that nothing can be tested case by case
+    return [
+        replace(_difference(name, score, pair, values, a.patients), patients=count, p=None)
+        for name, pair, values in zip([MEAN, *names], draws, cases, strict=True)
+    ]
+
+
+def _regressed(first: Drawn, second: Drawn, score: str) -> list[Difference]:
+    a, b = first.results, second.results
+    assert isinstance(a, Regressed)
+    assert isinstance(b, Regressed)
+    place, names = REGRESSION_SCORES.index(score), list(a.names.values())
+    errors = [-np.abs(one.found - one.wanted) for one in (a, b)]
+    single = [
+        _difference(
+            name,
+            score,
+            (first.by_class[:, n, place], second.by_class[:, n, place]),
+            (errors[0][:, n], errors[1][:, n]),
+            a.patients,
+        )
+        for n, name in enumerate(names)
+    ]
+    tested = [n for n, one in enumerate(single) if one.p is not None and score == "mae"]
+    corrected = dict(zip(tested, holm([single[n].p or 0.0 for n in tested]), strict=True))
+    return [replace(one, p=corrected.get(n)) for n, one in enumerate(single)]

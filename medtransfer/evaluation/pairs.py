@@ -73,7 +73,7 @@ class Scorer:
             VolumeError: the only case was refused.
         """
         matched = match(predictions, self.references)
-        pairs, left_out = self._wanted(matched, predictions)
+        pairs, left_out = chosen_pairs(matched, predictions, self.missing)
         names = self.names(predictions)
         if names is not None:
             refuse_unknown(self.settings.tolerances, names)
@@ -87,20 +87,6 @@ class Scorer:
             raise DatasetError(reason, path=predictions.path)
         return Scored(tuple(result for result in found if not result.error), failed, matched, left_out)
 
-    def _wanted(self, matched: Matched, predictions: Masks) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
-        missing = matched.missing
-        if len(missing) == len(matched.pairs):
-            reason = f"no mask has the name of a reference: {listed(list(predictions.files))}"
-            hint = f"The references are {listed([pair.case for pair in matched.pairs])}"
-            raise DatasetError(reason, path=predictions.path, hint=hint)
-        if missing and self.missing == "refuse":
-            reason = f"{len(missing)} of {len(matched.pairs)} references have no prediction: {listed(missing)}"
-            hint = "Predict them, or pass --missing empty (they count as failed) or --missing skip (they are left out)"
-            raise DatasetError(reason, path=predictions.path, hint=hint)
-        if self.missing == "skip":
-            return tuple(pair for pair in matched.pairs if pair.prediction), missing
-        return matched.pairs, ()
-
     def _results(
         self, pairs: Sequence[Pair], names: Names | None, allowed: Collection[int] | None
     ) -> Iterator[CaseResult]:
@@ -111,6 +97,28 @@ class Scorer:
         # a process that is forked from one with threads may hang
         with ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             yield from pool.map(score, pairs)
+
+
+def chosen_pairs(
+    matched: Matched, predictions: Masks, missing: Missing, what: str = "mask"
+) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """The pairs that are scored, and the references without a prediction that are left out.
+
+    Raises:
+        DatasetError: no prediction belongs to a reference, or one is missing and that is not allowed.
+    """
+    lacking = matched.missing
+    if predictions.files and len(lacking) == len(matched.pairs):
+        reason = f"no {what} has the name of a reference: {listed(list(predictions.files))}"
+        hint = f"The references are {listed([pair.case for pair in matched.pairs])}"
+        raise DatasetError(reason, path=predictions.path, hint=hint)
+    if lacking and missing == "refuse":
+        reason = f"{len(lacking)} of {len(matched.pairs)} references have no prediction: {listed(lacking)}"
+        hint = "Predict them, or pass --missing empty (they count as failed) or --missing skip (they are left out)"
+        raise DatasetError(reason, path=predictions.path, hint=hint)
+    if missing == "skip":
+        return tuple(pair for pair in matched.pairs if pair.prediction), lacking
+    return matched.pairs, ()
 
 
 def restricted(scored: Scored, cases: Collection[str]) -> Scored:

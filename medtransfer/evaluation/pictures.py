@@ -15,7 +15,7 @@ from .classified import Classified
 from .findings import Findings, Model
 from .scores import SCORE_NAMES
 from .segmented import Segmented
-from .wording import title
+from .wording import BY_CLASS, title
 
 Floats = npt.NDArray[np.float64]
 _DRAWN = {"dice": True, "nsd": True, "hd95": False}
@@ -64,16 +64,14 @@ def curve_pictures(findings: Findings, folder: Path, overwrite: bool) -> list[Pi
 
 
 def difference_picture(findings: Findings, folder: Path, overwrite: bool) -> Picture | None:
-    """Differences with their intervals: of Dice by class, or of the scores of a classification."""
-    segmentation = findings.task == "segmentation"
-    shown = [
-        one for one in findings.differences if np.isfinite(one.value) and (one.score == "dice" or not segmentation)
-    ]
+    """Differences with their intervals: of the classes by Dice or AP, or of the scores of a classification."""
+    score = BY_CLASS.get(findings.task)
+    shown = [one for one in findings.differences if np.isfinite(one.value) and one.score == (score or one.score)]
     if not shown:
         return None
     first, second = (model.name for model in findings.models)
-    what = "Dice" if segmentation else "score"
-    bars = [Bar(one.of if segmentation else title(one.score), one.value, one.low, one.high) for one in shown]
+    what = title(score) if score else "score"
+    bars = [Bar(one.of if score else title(one.score), one.value, one.low, one.high) for one in shown]
     path = differences_png(bars, folder / "differences.png", f"{what} of {first} less that of {second}", overwrite)
     return Picture(path, f"Differences of {first} to {second} with 95 % intervals", "Bars are 95 % intervals.")
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.strict_json import parse_json
 from ..data.cases import strip_suffixes
 from ..data.rows import Row, read_rows
 from ..errors import DatasetError
 from ..reporting.predictions import NAME as TABLE
 from ..reporting.spreadsheet import unquoted
+from .documents import LOOKED_AT, head_documents, read_documents
 
 _CASE_COLUMNS = ("case", "id", "name")
 _LABEL_COLUMNS = ("label", "class", "target", "diagnosis")
@@ -50,18 +50,22 @@ def is_classification(place: str | os.PathLike[str]) -> bool:
     path = Path(place)
     if path.is_file():
         return path.suffix.lower() in (".csv", ".tsv") and bool(_class_columns(read_rows(path)[0]))
-    return (path / TABLE).is_file() or any(map(_is_case, sorted(path.glob("*.json"))[:3]))
+    return (path / TABLE).is_file() or any(map(_holds_case, read_documents(path, LOOKED_AT)))
 
 
-def read_predicted(place: str | os.PathLike[str]) -> Predicted:
+def read_predicted(place: str | os.PathLike[str], head: str | None = None) -> Predicted:
     """Read ``predictions.csv`` (a column a class) or the ``CASE.json`` files of a prediction folder.
+
+    Args:
+        place: The table or folder.
+        head: Of a network with several, whose files are then read.
 
     Raises:
         DatasetError: there are none, or they are no probabilities.
     """
     path = Path(place)
     table = path if path.is_file() else path / TABLE
-    cases = _from_table(table) if table.is_file() else _from_documents(path)
+    cases = _from_table(table) if table.is_file() and head is None else _from_documents(path, head)
     if not cases:
         raise DatasetError("holds no probabilities", path=path, hint=f"Give a prediction folder, or a {TABLE}")
     _check(cases, path)
@@ -81,7 +85,7 @@ def read_truth(place: str | os.PathLike[str]) -> Truth:
     label = next((name for name in _LABEL_COLUMNS if name in columns), None)
     if label is None:
         raise DatasetError(f"column label is missing, found {', '.join(columns)}", path=path)
-    named = [(_case_of(row, path), row) for row in rows]
+    named = [(case_of(row, path), row) for row in rows]
     problems += [f"line {row.line}: {label} is empty" for _, row in named if not row.get(label)]
     if problems:
         raise DatasetError("; ".join(problems[:8]), path=path)
@@ -100,7 +104,7 @@ def read_patients(place: str | os.PathLike[str]) -> dict[str, str]:
     columns, rows, _ = read_rows(path)
     if "patient" not in columns:
         raise DatasetError(f"column patient is missing, found {', '.join(columns)}", path=path)
-    return {_case_of(row, path): row.get("patient") for row in rows if row.get("patient")}
+    return {case_of(row, path): row.get("patient") for row in rows if row.get("patient")}
 
 
 def spelled(classes: Sequence[str], truth: Truth) -> tuple[str, ...]:
@@ -135,7 +139,7 @@ def _from_table(path: Path) -> dict[str, dict[str, float]]:
     classes = _class_columns(columns)
     if not classes:
         raise DatasetError(f"has no column of probabilities, found {', '.join(columns)}", path=path)
-    named = [(_case_of(row, path), row) for row in rows]
+    named = [(case_of(row, path), row) for row in rows]
     _refuse_twice([case for case, _ in named], path)
     return {case: {name: _share(row, column, path) for column, name in classes.items()} for case, row in named}
 
@@ -154,7 +158,12 @@ def _share(row: Row, column: str, path: Path) -> float:
         raise DatasetError(reason, path=path) from None
 
 
-def _case_of(row: Row, path: Path) -> str:
+def case_of(row: Row, path: Path) -> str:
+    """The case that a row is of.
+
+    Raises:
+        DatasetError: it names none.
+    """
     name = next((row.get(column) for column in _CASE_COLUMNS if row.get(column)), "")
     image = next((cell for column, cell in row.cells.items() if column.startswith("image") and cell), "")
     if not name and not image:
@@ -168,24 +177,13 @@ def _refuse_twice(cases: Sequence[str], path: Path) -> None:
         raise DatasetError(f"cases occur twice: {', '.join(twice[:8])}", path=path, hint="Add a column id")
 
 
-def _from_documents(folder: Path) -> dict[str, dict[str, float]]:
-    documents = [_document(file) for file in sorted(folder.glob("*.json"))]
+def _from_documents(folder: Path, head: str | None) -> dict[str, dict[str, float]]:
+    documents = head_documents(folder, head)
     return {str(one["case"]): dict(one["probabilities"]) for one in documents if _holds_case(one)}
 
 
-def _document(file: Path) -> Any:
-    try:
-        return parse_json(file.read_bytes())
-    except ValueError:
-        return None
-
-
-def _is_case(file: Path) -> bool:
-    return _holds_case(_document(file))
-
-
-def _holds_case(document: Any) -> bool:
-    return isinstance(document, Mapping) and "case" in document and isinstance(document.get("probabilities"), Mapping)
+def _holds_case(document: Mapping[str, Any]) -> bool:
+    return isinstance(document.get("probabilities"), Mapping)
 
 
 def _check(cases: Mapping[str, Mapping[str, float]], path: Path) -> None:

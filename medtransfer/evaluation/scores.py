@@ -44,6 +44,13 @@ DISTANCES = ("hd95", "assd", "hd")
 FACTS = ("volume_ml", "reference_ml", "lesions", "lesions_detected", "lesions_predicted", "lesions_right")
 #: scores that two models are compared by
 COMPARED = ("dice", "nsd", "hd95", "assd", "lesion_f1")
-#: of these and of those of a classification, the ones of which low values are good
-LOW_IS_GOOD = {*(score.name for score in SCORES if score.better == "low"), "brier", "ece"}
+#: of these and of those of the other tasks, the ones of which low values are good
+LOW_IS_GOOD = {
+    *(score.name for score in SCORES if score.better == "low"),
+    "brier",
+    "ece",
+    "center_error_mm",
+    "mae",
+    "rmse",
+}
 TITLES = {score.name: score.title for score in SCORES}

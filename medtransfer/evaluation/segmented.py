@@ -75,6 +75,11 @@ class Segmented:
         """(K, S): over how many cases each mean is."""
         return np.isfinite(self.values).sum(axis=0)
 
+    def counted_overall(self, score: str) -> int:
+        """Over how many cases a mean is: those where the score is defined for a class at least."""
+        values = self.values[:, :, SCORE_NAMES.index(score)]
+        return int(np.isfinite(values).any(axis=1).sum())
+
     def rows(self) -> list[dict[str, Any]]:
         """One a case and class, in this order."""
         return [

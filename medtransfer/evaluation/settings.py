@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ..errors import UsageError
+from ..scoring.matching import Hit
+from ..volumes.boxes import BoxOf
 
 TOLERANCE_MM = 2.0
+IOU = 0.5
+SCORE = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,34 @@ class Settings:
         (3.0, 2.0)
         """
         return self.tolerances.get(name, self.tolerance)
+
+
+@dataclass(frozen=True)
+class BoxSettings:
+    """How boxes are scored.
+
+    Args:
+        iou: Least intersection over union of a hit.
+        hit: Whether a box is right by its overlap, or by its centre.
+        boxes: What of a reference mask has a box: each class, or each connected component of a class.
+        score: Boxes from this score on are counted, and have sensitivity and precision; curves are of all boxes.
+        ignore_label: Voxels of a reference mask that belong to no box.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    iou: float = IOU
+    hit: Hit = "iou"
+    boxes: BoxOf = "class"
+    score: float = SCORE
+    ignore_label: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.iou <= 1:
+            raise UsageError(f"iou must be above 0 and at most 1, got {self.iou}")
+        if math.isnan(self.score):
+            raise UsageError("score must be a number, got nan")
+        for name, kinds in (("hit", Hit), ("boxes", BoxOf)):
+            if getattr(self, name) not in get_args(kinds):
+                raise UsageError(f"{name} must be one of {', '.join(get_args(kinds))}, got {getattr(self, name)!r}")

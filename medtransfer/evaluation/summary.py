@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .classified import Classified
+from .detected import Detected
+from .regressed import Regressed
 from .resampling import DRAWS, Estimate, draw_weights, estimate
 from .segmented import Segmented
 
 Floats = npt.NDArray[np.float64]
-Results: TypeAlias = "Segmented | Classified"
+Results: TypeAlias = "Segmented | Classified | Detected | Regressed"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Drawn:
     def mean(self, score: str) -> Estimate:
         """Of a score over the classes."""
         place = self.results.overall_scores.index(score)
-        return self._estimate(self.overall[:, place], self._counted(score))
+        return self._estimate(self.overall[:, place], self.results.counted_overall(score))
 
     def of_class(self, name: str, score: str) -> Estimate:
         """Of a score of one class."""
@@ -76,13 +78,6 @@ class Drawn:
                 for name in self.results.names.values()
             },
         }
-
-    def _counted(self, score: str) -> int:
-        """Over how many cases a mean is: those where it is defined for a class at least."""
-        if isinstance(self.results, Classified):
-            return len(self.results.cases)
-        values = self.results.values[:, :, self.results.overall_scores.index(score)]
-        return int(np.isfinite(values).any(axis=1).sum())
 
     def _estimate(self, values: Floats, n: int) -> Estimate:
         return estimate(values, n, min(n, self.num_patients))

@@ -16,13 +16,41 @@ from .summary import Drawn, defined_scores, interval_text
 
 SHOWN_SCORES = ("dice", "nsd", "hd95", "assd", "volume_error_ml", "lesion_f1")
 CLASS_TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "ece": "ECE", "brier": "Brier"}
+BOX_TITLES = {
+    "ap": "AP",
+    "ap_range": "AP 0.1-0.5",
+    "froc": "FROC",
+    "iou": "IoU",
+    "center_error_mm": "centre off (mm)",
+}
+VALUE_TITLES = {"mae": "mean absolute error", "rmse": "RMSE", "r2": "R2", "pearson": "Pearson"}
+#: scores of the first sentence, counts of the table of classes, and the score by which classes are compared, by task
+LEADING = {
+    "segmentation": ("dice", "nsd"),
+    "classification": ("auroc", "accuracy"),
+    "detection": ("ap", "froc"),
+    "regression": ("mae", "r2"),
+}
+COUNTS = {
+    "segmentation": ("both", "missed", "invented"),
+    "classification": ("cases", "predicted"),
+    "detection": ("reference_boxes", "hits", "false_positives"),
+    "regression": ("cases", "mean", "lowest", "highest"),
+}
+COUNT_TITLES = {"reference_boxes": "boxes", "false_positives": "wrong", "mean": "true mean"}
+BY_CLASS = {"segmentation": "dice", "detection": "ap", "regression": "mae"}
+#: what a row of the table of classes is, and many of them
+KINDS = {"regression": ("quantity", "quantities")}
+CLASSES = ("class", "classes")
 
 
 def summary_text(findings: Findings) -> str:
     """A table a model, what is missing, and the comparison."""
     parts = [part for model in findings.models for part in (_heading(model), *_tables(model.drawn))]
     if findings.differences:
-        shown = [one for one in findings.differences if one.of in (MEAN, ALL) or one.score == "dice"]
+        shown = [
+            one for one in findings.differences if one.of in (MEAN, ALL) or one.score == BY_CLASS.get(findings.task)
+        ]
         parts += ["", comparison_words(findings), text_table(*difference_table(shown))]
     return "\n".join(parts)
 
@@ -33,21 +61,22 @@ def title(score: str) -> str:
     >>> title("hd95"), title("auroc"), title("balanced_accuracy")
     ('HD95 (mm)', 'AUROC', 'balanced accuracy')
     """
-    return TITLES.get(score) or CLASS_TITLES.get(score) or score.replace("_", " ")
+    known = TITLES | CLASS_TITLES | BOX_TITLES | VALUE_TITLES
+    return known.get(score) or score.replace("_", " ")
 
 
 def class_table(drawn: Drawn) -> tuple[list[str], list[list[object]]]:
-    """A row a class with its scores, and how often it was missed and invented."""
+    """A row a class with its scores, and counts of what was found, missed and invented."""
     results = drawn.results
     segmented = isinstance(results, Segmented)
     scores = defined_scores(drawn, SHOWN_SCORES if segmented else results.class_scores)
-    facts = results.facts()
-    counts = ("both", "missed", "invented") if segmented else ("cases", "predicted")
+    facts, counts = results.facts(), COUNTS[results.task]
     rows: list[list[object]] = []
     for name in results.names.values():
         numbers = facts[name]["outcomes"] if segmented else facts[name]
         rows.append([name, *(_cell(drawn, name, score) for score in scores), *(numbers[key] for key in counts)])
-    return ["class", *map(title, scores), *counts], rows
+    kind, _ = KINDS.get(results.task, CLASSES)
+    return [kind, *map(title, scores), *(COUNT_TITLES.get(count, count) for count in counts)], rows
 
 
 def mean_table(drawn: Drawn) -> tuple[list[str], list[list[object]]]:
@@ -80,7 +109,7 @@ def difference_table(differences: Sequence[Difference]) -> tuple[list[str], list
 def comparison_words(findings: Findings) -> str:
     """Which model is better, and whether that can be told, in a sentence or two."""
     first, second = (model.name for model in findings.models)
-    main = findings.differences[0] if findings.task == "segmentation" else _main(findings.differences)
+    main = _main(findings)
     figure = f"{title(main.score)} {main.first:.3f} against {main.second:.3f}"
     ends = f"difference {main.value:+.3f}, 95 % interval {main.low:+.3f} to {main.high:+.3f}"
     told = {
@@ -89,22 +118,28 @@ def comparison_words(findings: Findings) -> str:
         OPEN: f"Which of {first} and {second} is better cannot be told: {figure} ({ends}).",
         TOO_FEW: f"Too few cases differ to tell which of {first} and {second} is better: {figure} ({ends}).",
     }[main.verdict]
-    return f"{told}{_single_classes(findings.differences, first, second)}"
+    return f"{told}{_single_classes(findings, first, second)}"
 
 
-def _main(differences: Sequence[Difference]) -> Difference:
-    by_score = {one.score: one for one in differences}
+def _main(findings: Findings) -> Difference:
+    """AUROC, or accuracy where it is not defined; else the first score."""
+    by_score = {one.score: one for one in findings.differences}
+    if findings.task != "classification":
+        return findings.differences[0]
     return by_score["accuracy"] if math.isnan(by_score["auroc"].value) else by_score["auroc"]
 
 
-def _single_classes(differences: Sequence[Difference], first: str, second: str) -> str:
-    single = [one for one in differences if one.of != MEAN and one.score == "dice"]
+def _single_classes(findings: Findings, first: str, second: str) -> str:
+    score = BY_CLASS.get(findings.task, "")
+    single = [one for one in findings.differences if one.of not in (MEAN, ALL) and one.score == score]
     better = {
         name: [one.of for one in single if one.verdict == verdict]
         for verdict, name in ((FIRST, first), (SECOND, second))
     }
     told = [f"{name} is better for {listed(classes)}" for name, classes in better.items() if classes]
-    return f" By Dice, {' and '.join(told)}, corrected for {len(single)} classes." if told and len(single) > 1 else ""
+    _, kinds = KINDS.get(findings.task, CLASSES)
+    corrected = f", corrected for {len(single)} {kinds}" if findings.task != "detection" else ""
+    return f" By {title(score)}, {' and '.join(told)}{corrected}." if told and len(single) > 1 else ""
 
 
 def lead(findings: Findings) -> str:
@@ -113,13 +148,16 @@ def lead(findings: Findings) -> str:
         return comparison_words(findings)
     model = findings.models[0]
     drawn = model.drawn
-    scores = ("dice", "nsd") if findings.task == "segmentation" else ("auroc", "accuracy")
-    figures = [f"{title(score)} {interval_text(drawn.mean(score))}" for score in scores]
+    means = {score: drawn.mean(score) for score in LEADING[findings.task]}
+    told = {score: mean for score, mean in means.items() if not math.isnan(mean.value)} or means
+    figures = [f"{title(score)} {interval_text(mean)}" for score, mean in told.items()]
     return f"{' and '.join(figures)} over {_cases(drawn)}.{_caveats(model)}"
 
 
 def _heading(model: Model) -> str:
-    return f"{model.name}: {_cases(model.drawn)}, {len(model.drawn.results.names)} classes.{_caveats(model)}"
+    results = model.drawn.results
+    _, kinds = KINDS.get(results.task, CLASSES)
+    return f"{model.name}: {_cases(model.drawn)}, {len(results.names)} {kinds}.{_caveats(model)}"
 
 
 def _cases(drawn: Drawn) -> str:
