@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from .adapter.inflate_module import inflate, to_acs
     from .adapter.input_conv import adapt_input_conv
     from .adapter.inspect import inspect
+    from .adapter.multitask import to_multitask, to_single_task
     from .adapter.persist import load, save
     from .adapter.report import TransferReport
-    from .adapter.share import to_classifier, to_fcn, to_segmenter
+    from .adapter.share import to_classifier, to_detector, to_fcn, to_segmenter
+    from .adapter.split_layer import merge_layer, split_layer
     from .adapter.transfer import transfer
     from .checking.checkup import Checkup
     from .checking.run import check
     from .checkpoint.card import ModelCard
     from .comparison.run import Outcome, compare
+    from .data.anchors import suggest_anchors
     from .data.cases import Layout
     from .data.layouts import read_layout
     from .evaluation.evaluate import evaluate
@@ -59,6 +62,12 @@ _HOMES = {
     "to_segmenter": "adapter.share",
     "to_classifier": "adapter.share",
     "to_fcn": "adapter.share",
+    "to_detector": "adapter.share",
+    "to_multitask": "adapter.multitask",
+    "to_single_task": "adapter.multitask",
+    "split_layer": "adapter.split_layer",
+    "merge_layer": "adapter.split_layer",
+    "suggest_anchors": "data.anchors",
     "transfer": "adapter.transfer",
     "TransferReport": "adapter.report",
     "adapt_input_conv": "adapter.input_conv",
@@ -149,6 +158,7 @@ __all__ = [
     "load",
     "logme",
     "merge_heads",
+    "merge_layer",
     "merge_lora",
     "param_groups",
     "predict_batch",
@@ -158,10 +168,15 @@ __all__ = [
     "resize_kernel",
     "save",
     "split_head",
+    "split_layer",
+    "suggest_anchors",
     "to_acs",
     "to_classifier",
+    "to_detector",
     "to_fcn",
+    "to_multitask",
     "to_segmenter",
+    "to_single_task",
     "train_only",
     "trainable_table",
     "transfer",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +58,54 @@ def test_fine_tune(tmp_path: Path) -> None:
     assert "step 15, encoder as the source has it: True\nat the end: False\n" in out
     assert "encoder_4      44,992      2,816  3 held" in out
     assert out.endswith("merged gives the same: True\nkeys of adapters left: 0\n")
+
+
+def test_freeze_blocks(tmp_path: Path) -> None:
+    out = run("freeze_blocks.py", cwd=tmp_path)
+    head = "'head_fc.weight', 'head_fc.bias'"
+    hidden = ", ".join(f"'head_hidden.fc{i}.{kind}'" for i in (1, 2) for kind in ("weight", "bias"))
+    assert [line for line in out.splitlines() if ":" in line or line.startswith("True")] == [
+        "trained: ['dense0.weight', 'dense0.bias']",
+        "trained: ['output.weight', 'output.bias']",
+        "output(features(x)) is net(x): True",
+        "True 32 parameters frozen",
+        f"trained: [{head}, {hidden}]",
+        f"trained: [{head}]",
+    ]
+
+
+def test_fcn_activation(tmp_path: Path) -> None:
+    lines = run("fcn_activation.py", "map.png", 40, cwd=tmp_path).splitlines()
+    scores = [[float(word) for word in line.split() if word[0].isdigit()] for line in lines if "AUROC" in line]
+    assert scores[0][0] > 0.9
+    assert scores[0][1] > 0.35
+    assert scores[1] == scores[0]
+    assert scores[2][1] > scores[0][1] + 0.03
+    assert "the same at the start: True" in lines
+    assert (tmp_path / "map.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_split_detector_head(tmp_path: Path) -> None:
+    lines = run("split_detector_head.py", cwd=tmp_path).splitlines()
+    assert [line for line in lines if "equal" in line or "they were" in line] == [
+        "by hand, all values are equal: True",
+        "by split_head, all values are equal: True",
+        "objectness and box are as they were: True",
+        "classes are as they were: False",
+    ]
+    assert lines[-1] == "moved in the detector: ['rpn.head.bbox_pred.weight', 'rpn.head.bbox_pred.bias']"
+
+
+def test_faster_rcnn_fine_tuning(tmp_path: Path) -> None:
+    out = run("faster_rcnn_fine_tuning.py", cwd=tmp_path)
+    assert "parts: ['transform', 'backbone', 'rpn', 'roi_heads']\n" in out
+    assert "roi_heads: featmap_names ['0', '1', '2', '3'] output_size (4, 4, 4)\n" in out
+    assert "output of the new backbone: Tensor\n" in out
+    assert out.count("scan (1, 52, 56, 60): {'boxes': (") == 2
+    losses = [ast.literal_eval(line) for line in out.splitlines() if line.startswith("{'loss_objectness'")]
+    assert len(losses) == 4
+    assert all(math.isfinite(value) for each in losses for value in each.values())
+    assert sum(losses[3].values()) < sum(losses[1].values())
 
 
 def test_one_scan_is_segmented(tmp_path: Path, make_scan: Callable[..., Path], segmenter: Path) -> None:

@@ -24,9 +24,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     add = parser.add_argument
     add("-p", "--predictions", metavar="PRED", nargs="+", required=True,
-        help="a folder of masks, a mask, or predictions.csv; a second one is compared with the first")  # fmt: skip
+        help="a folder, a mask, predictions.csv or boxes.csv; a second one is compared with the first")  # fmt: skip
     add("-r", "--references", metavar="REF", required=True,
-        help="a folder of masks, a dataset, a mask; of a classification a table with id and label")  # fmt: skip
+        help="a folder of masks, a dataset, a mask, a list of boxes; of classes or values a table")  # fmt: skip
     add("-o", "--output", metavar="OUT", help="a folder for evaluation.csv, .json, .html and its pictures")
     add("--against", metavar="PRED", help="the same as a second PRED")
     add("--names", metavar="NAME", nargs="+", default=[], help="what the models are called (their folders' names)")
@@ -38,8 +38,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--ignore-label", metavar="N", type=int, help="voxels of this label in the reference count for nothing")
     add("--penalty", choices=("none", "diagonal"), default="none",
         help="distances of missed structures: none (not in the means), or the image's diagonal")  # fmt: skip
+    add("--boxes", choices=("class", "component"), default="class",
+        help="of reference masks: a box around each class, or around each connected part of one (class)")  # fmt: skip
+    add("--hit", choices=("iou", "center"), default="iou",
+        help="a box is right by its overlap, or if its centre lies in the reference box (iou)")  # fmt: skip
+    add("--iou", metavar="SHARE", type=number_between(0, 1), default=0.5,
+        help="intersection over union of a right box (0.5)")  # fmt: skip
+    add("--score", metavar="SCORE", type=number_between(-math.inf, math.inf), default=0.5,
+        help="boxes from this score on are counted; curves and average precision are of all (0.5)")  # fmt: skip
+    add("--head", metavar="NAME", help="which head is scored, of a network with several")
     add("--missing", choices=("refuse", "empty", "skip"), default="refuse",
-        help="a reference without prediction is an error, an empty mask, or left out (refuse)")  # fmt: skip
+        help="a reference without prediction is an error, an empty one, or left out (refuse)")  # fmt: skip
     add("--allow-missing", action="store_true", help="the same as --missing empty")
     add("--patients", metavar="CSV", help="a table with id and patient: intervals are over patients, not cases")
     add("--workers", metavar="N", type=number_between(0, math.inf, int), default=0, help="processes (0: this one)")
@@ -67,6 +76,11 @@ def run(options: Namespace, results: Results) -> int:
         lesion_iou=options.lesion_iou,
         ignore_label=options.ignore_label,
         penalty=options.penalty,
+        iou=options.iou,
+        hit=options.hit,
+        boxes=options.boxes,
+        score=options.score,
+        head=options.head,
         missing="empty" if options.allow_missing else options.missing,
         patients=options.patients,
         workers=options.workers,

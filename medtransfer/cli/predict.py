@@ -19,14 +19,20 @@ USAGE = "-m MODEL [MODEL ...] -i IN [IN ...] -o OUT [options]"
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     _add_network(parser.add_argument_group("the network"))
-    _add_mask(parser.add_argument_group("the masks"))
+    _add_result(parser.add_argument_group("masks, classes and boxes"))
     _add_batch(parser.add_argument_group("many scans"))
     add = parser.add_argument
     add("-m", "--model", metavar="MODEL", nargs="+", required=True,
-        help="a model folder; several are an ensemble, whose probabilities are averaged")  # fmt: skip
+        help="a model folder; several are an ensemble: probabilities are averaged, boxes fused")  # fmt: skip
     add("-i", "--input", metavar="IN", nargs="+", required=True,
         help="scans, folders of scans, or .txt lists: a case a line, its channel files separated by tabs")  # fmt: skip
-    add("-o", "--output", metavar="OUT", required=True, help="the folder for CASE.nii.gz, CASE.json and report.json")
+    add(
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="the folder for CASE.nii.gz (of a detector CASE_boxes.nii.gz), CASE.json and report.json",
+    )
     add("--nan", metavar="VALUE", type=number_between(-math.inf, math.inf),
         help="fill NaN and infinite voxels with VALUE; they are refused otherwise")  # fmt: skip
     add("--volume", metavar="N", type=number_between(0, math.inf, int), help="which volume of 4-D files, from 0")
@@ -42,13 +48,20 @@ def _add_network(group: Any) -> None:
     add("--overlap", metavar="SHARE", type=number_between(0, 0.9), default=0.5,
         help="share by which windows overlap (0.5)")  # fmt: skip
     add("--memory", metavar="GIB", type=number_between(0.01, math.inf), help="memory that one pass may take")
-    add("--tta", action="store_true", help="average over mirror images, along the axes that training mirrored")
+    add(
+        "--tta",
+        action="store_true",
+        help="average over mirror images, along the axes that training mirrored; boxes are fused",
+    )
     add("--crop", action="store_true", help="run only the box around what the scan shows")
 
 
-def _add_mask(group: Any) -> None:
+def _add_result(group: Any) -> None:
     add = group.add_argument
-    add("--classes", metavar="NAME", nargs="+", help="show only these classes; all others become background")
+    add("--classes", metavar="NAME", nargs="+",
+        help="show only these classes: all others become background, their boxes are left out")  # fmt: skip
+    add("--score", metavar="SHARE", type=number_between(0, 1),
+        help="of a detector: the smallest score of a box that is written (the detector's own, often 0.05)")  # fmt: skip
     add("--largest-component", metavar="NAME", nargs="*",
         help="keep only the largest connected part of these classes; without names, of all")  # fmt: skip
     add("--fill-holes", metavar="NAME", nargs="*", help="fill what these classes enclose; without names, all")
@@ -58,7 +71,7 @@ def _add_mask(group: Any) -> None:
     add("--also", metavar="FORMAT", nargs="+", choices=("seg.nrrd", "dicom-seg"), default=[],
         help="every mask also as seg.nrrd (for 3D Slicer) or dicom-seg (of a DICOM series)")  # fmt: skip
     add("--bids", action="store_true", help="names and folders of BIDS derivatives: sub-01/anat/sub-01_dseg.nii.gz")
-    add("--report", action="store_true", help="CASE.png of every segmentation, and report.html")
+    add("--report", action="store_true", help="CASE.png of every mask or with the boxes, and report.html")
     add("--view", action="store_true", help="view.html, a page to look through the first cases (extra view)")
 
 
@@ -105,7 +118,7 @@ def run(options: Namespace, results: Results) -> int:
 
 def _choices(options: Namespace) -> dict[str, Any]:
     """The options of the predictor that it takes as they are; an option without names means all classes."""
-    names = ("precision", "tile", "overlap", "tta", "crop", "classes")
+    names = ("precision", "tile", "overlap", "tta", "crop", "classes", "score")
     cleaning = {name: getattr(options, name) for name in ("largest_component", "fill_holes")}
     every = {name: False if chosen is None else chosen or True for name, chosen in cleaning.items()}
     return {name: getattr(options, name) for name in names} | every | {"memory": options.memory or "auto"}
@@ -118,9 +131,27 @@ def _text(report: dict[str, Any], folder: Path) -> str:
 def _line(case: dict[str, Any]) -> str:
     if case["status"] == "failed":
         return f"{case['case']}: failed"
-    volumes = ", ".join(f"{name} {ml:.3f} ml" for name, ml in case.get("volumes_ml", {}).items())
-    shares = ", ".join(f"{name} {share:.3f}" for name, share in case.get("probabilities", {}).items())
-    return f"{case['case']}: {volumes or shares}"
+    heads = {name: _figures(one) for name, one in case.get("heads", {}).items()}
+    return f"{case['case']}: " + ("; ".join(f"{name} {text}" for name, text in heads.items()) or _figures(case))
+
+
+def _figures(found: dict[str, Any]) -> str:
+    """What was found, of the task that it was.
+
+    >>> _figures({"num_boxes": {"nodule": 2, "node": 0}, "best_scores": {"nodule": 0.9134}})
+    '2 boxes of nodule up to 0.913'
+    """
+    if "num_boxes" in found:
+        counts = {name: count for name, count in found["num_boxes"].items() if count}
+        best = found["best_scores"]
+        return (
+            ", ".join(f"{n} box{'es' * (n > 1)} of {name} up to {best[name]:.3f}" for name, n in counts.items())
+            or "no box"
+        )
+    volumes = [f"{name} {ml:.3f} ml" for name, ml in found.get("volumes_ml", {}).items()]
+    shares = [f"{name} {share:.3f}" for name, share in found.get("probabilities", {}).items()]
+    values = [f"{name} {value:.4g}" for name, value in found.get("values", {}).items()]
+    return ", ".join(volumes or shares or values)
 
 
 def _tile(text: str) -> str | tuple[int, ...]:

@@ -88,6 +88,42 @@ def test_missing_cases_may_be_allowed_and_count_as_failed(place, capsys):
     assert model["summary"]["mean"]["dice"]["value"] == pytest.approx(2 / 3)
 
 
+@pytest.fixture
+def boxes(place: Path) -> Path:
+    """Found boxes for the three cases."""
+    Path("boxes").mkdir()
+    for case in "abc":
+        box = {"class": "liver", "score": 0.9, "box": [2, 2, 2, 5, 5, 6]}
+        Path(f"boxes/{case}.json").write_text(json.dumps({"case": case, "task": "detection", "boxes": [box]}))
+    return place
+
+
+def test_boxes_against_masks(boxes, capsys):
+    assert main.run(["evaluate", "-p", "boxes", "-r", "ref", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["task"] == "detection"
+    counted = {"iou": 0.5, "hit": "iou", "boxes": "class", "score": 0.5, "ignore_label": None}
+    assert document["settings"] == counted | {"missing": "refuse", "draws": 2000, "seed": 0}
+    liver = document["models"]["boxes"]["summary"]["classes"]["liver"]
+    assert liver["scores"]["ap"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 3}
+    assert (liver["ap_by_iou"]["0.7"], liver["ap_by_iou"]["0.8"]) == (1.0, 0.0)
+    options = ["--iou", "0.8", "--boxes", "component", "--score", "0.1", "--hit", "center"]
+    assert main.run(["evaluate", "-p", "boxes", "-r", "ref", *options]) == 0
+    assert "boxes: 3 cases" in capsys.readouterr().out
+    assert main.run(["evaluate", "-p", "boxes", "-r", "ref", "--head", "organs"]) == 2
+    assert "not of a network with several heads" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_boxes_need_neither_torch_nor_monai(boxes, python):
+    code = (
+        "import sys; from medtransfer.cli import main;"
+        "assert main.run(['evaluate', '-p', 'boxes', '-r', 'ref', '-o', 'out']) == 0;"
+        "sys.exit(1 if {'torch', 'monai'} & set(sys.modules) else 0)"
+    )
+    assert python("-c", code).returncode == 0
+
+
 @pytest.mark.slow
 def test_it_starts_without_torch_and_monai(place, python):
     code = (

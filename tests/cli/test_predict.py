@@ -136,6 +136,7 @@ def test_options_reach_the_predictor_and_the_batch(
         "device": "cpu",
         "precision": "auto",
         "tile": (32, 32, 32),
+        "score": None,
         "overlap": 0.25,
         "memory": 2.0,
         "tta": True,
