@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..data.box_targets import outside_text, place_boxes
+from ..data.box_places import outside_text, place_boxes
 from ..data.cases import Layout, ListedBoxes
 from ..reporting.words import counted
 from ..volumes.boxes import boxes_to_world

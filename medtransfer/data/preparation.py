@@ -16,7 +16,8 @@ from ..volumes.intensity import Given, normalise
 from ..volumes.prepare import Prepared, prepare, prepare_labels
 from ..volumes.read import Volume, read_labels, read_volume
 from ..volumes.validate import check_not_scan
-from .box_targets import BoxTargets, outside_text, place_boxes
+from .box_places import outside_text, place_boxes
+from .box_targets import BoxTargets
 from .cases import Case, Layout, ListedBoxes, refuse
 from .leaks import copied_labels
 from .preprocessing import Preprocessing

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.box_targets import place_boxes
+from ..data.box_places import place_boxes
 from ..data.cases import Case, ListedBoxes
 from ..errors import DatasetError, VolumeError, describe_error
 from ..reporting.words import listed
