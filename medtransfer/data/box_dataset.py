@@ -111,21 +111,19 @@ class BoxDataset(CaseDataset):
         return {**filled, "boxes": framed["boxes"].cropped(start, filled["image"].shape[1:])}
 
     def _finished(self, sample: dict[str, Any]) -> dict[str, Any]:
-        targets = sample["boxes"].kept(self.smallest_share)
-        if "label" in sample:
-            targets = _of_mask(sample["label"], sample["boxes"], self.smallest_share)
+        targets = _of_mask(sample["label"], sample["boxes"]) if "label" in sample else sample["boxes"]
+        kept = targets.kept(self.smallest_share)
         # batches are lists, so nothing else copies what is kept in memory
-        return {"image": sample["image"].clone(), "label": targets.to_dict(), "case": sample["case"]}
+        return {"image": sample["image"].clone(), "label": kept.to_dict(), "case": sample["case"]}
 
     def _classes_in(self, sample: dict[str, Any]) -> set[int]:
         return set(sample["boxes"].labels.tolist())
 
 
-def _of_mask(numbered: Tensor, targets: BoxTargets, smallest_share: float) -> BoxTargets:
+def _of_mask(numbered: Tensor, targets: BoxTargets) -> BoxTargets:
     """The boxes around what is left of the structures; their numbers are the order of the targets."""
     boxes, numbers = boxes_of_labels(numbered[0].numpy())
-    there = targets[numbers - 1]
-    return replace(there, boxes=boxes).kept(smallest_share)
+    return replace(targets[numbers - 1], boxes=boxes)
 
 
 def _box_format(stated: Mapping[str, Any]) -> BoxFormat:

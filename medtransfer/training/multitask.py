@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from ..data.cases import Layout
@@ -17,7 +16,7 @@ from ..model_zoo.task_heads import OUTPUTS, RegressionHead
 from .config import did_you_mean
 from .loss_weights import checked_weights
 from .registry import MODELS
-from .tasks import Classifier, Config, Segmenter, Task, check_windows, deep_loss
+from .tasks import Classifier, Config, Segmenter, Task, check_windows, deep_loss, in_windows
 
 Known = Mapping[str, Mapping[str, Tensor]]
 UNCERTAINTY = "uncertainty"
@@ -204,7 +203,7 @@ class MultiTask(Task):
             inner = self.net.features(patch)
             return torch.cat([heads[name](patch, inner) for name in masks], dim=1)
 
-        whole = cast("Tensor", sliding_window_inference(image, self.window, 1, logits, self.overlap, mode="gaussian"))
+        whole = in_windows(image, self.window, self.overlap, logits)
         sizes = [self.net.head_arguments[name]["num_classes"] for name in masks]
         return {**pooled, **dict(zip(masks, whole.split(sizes, dim=1), strict=True))}
 

@@ -207,6 +207,15 @@ def check_windows(window: Any, overlap: Any) -> None:
         raise ConfigError(f"overlap must be a share from 0 to below 1, got {overlap!r}")
 
 
+def in_windows(image: Tensor, window: Sequence[int], overlap: float, network: Callable[[Tensor], Tensor]) -> Tensor:
+    """Logits (N, K, D, H, W) of an image (N, C, D, H, W) from windows, blended, as validations run.
+
+    >>> in_windows(torch.ones(1, 1, 6, 6, 6), [4, 4, 4], 0.5, lambda patch: 2 * patch).unique()
+    tensor([2.])
+    """
+    return cast("Tensor", sliding_window_inference(image, window, 1, network, overlap, mode="gaussian"))
+
+
 class Segmenter(VoxelTask):
     """A network to logits (N, K, D, H, W).
 
@@ -235,10 +244,9 @@ class Segmenter(VoxelTask):
 
     def _logits(self, image: Tensor) -> Tensor:
         image = self.laid_out(image)
-        if self.window is None:
-            return self.network(image)
-        logits = sliding_window_inference(image, self.window, 1, self.network, self.overlap, mode="gaussian")
-        return cast("Tensor", logits)
+        return (
+            self.network(image) if self.window is None else in_windows(image, self.window, self.overlap, self.network)
+        )
 
 
 class Restorer(VoxelTask):
