@@ -3,7 +3,8 @@
     python benchmarks/hippocampus_boxes.py --data PATH/Task04_Hippocampus --source PRETRAINED --cases 8 140 --seeds 0 1
 
 Goes the user's way: `train` by the shipped config, `predict` on the files of 60 cases that were left out, `evaluate`
-against boxes around their masks. Nothing is chosen by the scored cases: the last weights count. With --source (a model
+against boxes around their masks. Each seed leaves out other cases, so that a source may have seen some of them. Nothing
+is chosen by the scored cases: the last weights count. With --source (a model
 folder or weight file whose encoder fits, see --network) every row has a second one of the same draws whose encoder was
 transferred. CPU seconds are those of training, all threads together. Rows are added to hippocampus_boxes.jsonl as they
 come; --table prints them all.
