@@ -16,9 +16,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 SAFE_LOADER = PACKAGE / "checkpoint" / "torch_file.py"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "files", "version", "devices", "requirements", "intensity"), 0),
+    **dict.fromkeys(("errors", "files", "version", "devices", "requirements", "intensity", "allocator"), 0),
     **dict.fromkeys(("model_zoo", "checkpoint", "volumes", "scoring"), 1),
-    **dict.fromkeys(("adapter", "finetune", "data", "reporting"), 2),
+    **dict.fromkeys(("adapter", "finetune", "data", "reporting", "lowering"), 2),
     **dict.fromkeys(("training", "inference", "ranking", "checking", "evaluation"), 3),
     **dict.fromkeys(("demo", "comparison"), 4),
     "cli": 5,  # it has a command for each
