@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
 
 
-@MODELS.register_module()
 class ACSConv3d(nn.Conv2d):
     """A convolution of volumes with the parameters of a 2-D one.
 

@@ -112,7 +112,7 @@ class ThinConvolutionGuard(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func not in CONVOLUTIONS or not is_thin(*_operands(args, kwargs or {})):
+        if func not in CONVOLUTIONS or not _is_at_risk(*_operands(args, kwargs or {})):
             return func(*args, **(kwargs or {}))
         with Float32Convolutions(self.unstrided) as convolutions:
             result = func(*args, **(kwargs or {}))
@@ -133,6 +133,11 @@ def guard_for(device: torch.device, dtype: torch.dtype) -> ThinConvolutionGuard 
 def _operands(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     named = [kwargs[name] for name in ("input", "weight") if name in kwargs]
     return [*args[:2], *named][:2]
+
+
+def _is_at_risk(x: Tensor, weight: Tensor) -> bool:
+    """Whether it is thin and in bfloat16; torch imports its compiler for the mode that looks into it."""
+    return is_thin(x, weight) and (x.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type))
 
 
 def has_wrong_convolutions() -> bool:
@@ -163,4 +168,5 @@ def _convolve(x: Tensor, weight: Tensor, transposed: bool, short: bool) -> list[
         convolve = torch.conv_transpose3d if transposed else torch.conv3d
         out = convolve(x, weight, None, 1 if x.shape[2] == 2 else 2, 1)
     back = torch.ones_like(out).cumsum(-1)
-    return [out.detach().float(), *torch.autograd.grad(out, [x, weight], back)]
+    # of a sum: where autograd is given a gradient, torch imports sympy to compare the shapes
+    return [out.detach().float(), *torch.autograd.grad((out * back).sum(), [x, weight])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ModelError
-from .layers import Layers, Size, statistics_unmoved
+from .layers import Layers, Size
+from .recomputing import both_runs
 
 
 class ResidualBlock(nn.Module):
@@ -65,12 +66,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> (N, out_channels, ...), each axis divided by the stride and rounded up."""
         if self.with_cp and torch.is_grad_enabled():
-            return self.act(checkpoint(self._residual, x, use_reentrant=False, context_fn=self._contexts))
+            return self.act(checkpoint(self._residual, x, use_reentrant=False, context_fn=partial(both_runs, self)))
         return self.act(self._residual(x))
-
-    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        # the second run must not count the batch in the norms' statistics again
-        return nullcontext(), statistics_unmoved(self)
 
     def _residual(self, x: Tensor) -> Tensor:
         out = x

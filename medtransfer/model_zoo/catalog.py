@@ -90,7 +90,7 @@ def _multitasks(encoder: Callable[..., Any], arguments: tuple[str, ...]) -> Fami
     return Family(encoder, build, of_encoder, lambda: ("heads", "decoder"))
 
 
-#: kind of detector -> module, imported when one is built since it brings monai, and class
+#: kind of detector -> module, imported when one is built, and class
 _DETECTORS = {"faster_rcnn": ("faster_rcnn", "FasterRCNN"), "retinanet": ("retinanet", "RetinaNet")}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layers import Layers, Size, statistics_unmoved
+from .layers import Layers, Size, initialise
+from .recomputing import both_runs
 
 
 class ConvUnit(nn.Module):
@@ -34,6 +35,24 @@ class ConvUnit(nn.Module):
         return self.act(getattr(self, self._norm)(self.conv(x)))
 
 
+class ConvModule(nn.Module):
+    """``activation(norm(conv(x)))`` with the keys of mmcv's module of this name (``conv``, ``bn``, ``activate``)."""
+
+    def __init__(
+        self, layers: Layers, in_channels: int, out_channels: int, kernel_size: Size = 3, stride: Size = 1
+    ) -> None:
+        super().__init__()
+        self.conv = layers.conv(in_channels, out_channels, kernel_size, stride)
+        self._norm, norm = layers.norm(out_channels)
+        self.add_module(self._norm, norm)
+        self.activate = layers.act()
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, ...) -> (N, out_channels, ...), each axis divided by the stride and rounded up."""
+        return self.activate(getattr(self, self._norm)(self.conv(x)))
+
+
 class Stack(nn.Sequential):
     """Modules in a row that may be recomputed in the backward pass to save memory.
 
@@ -50,12 +69,8 @@ class Stack(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> (N, out_channels, ...)."""
         if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(super().forward, x, use_reentrant=False, context_fn=self._contexts)
+            return checkpoint(super().forward, x, use_reentrant=False, context_fn=partial(both_runs, self))
         return super().forward(x)
-
-    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        # the second run must not count the batch in the norms' statistics again
-        return nullcontext(), statistics_unmoved(self)
 
 
 class ConvStage(Stack):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .blocks import BLOCKS, BasicBlock, Bottleneck, zero_last_norms
-from .conv_blocks import ConvStage
+from .conv_blocks import ConvModule, ConvStage
 from .layers import Layers, Size, initialise, per_stage, to_size
 
 Block = str | type[BasicBlock] | type[Bottleneck]
@@ -147,7 +147,7 @@ class Decoder(nn.Module):
             if in_channels is None:
                 raise ModelError("full_resolution_skip needs in_channels, the channels of the input")
             last = full_resolution_skip
-            self.input_skip = layers.conv_module(in_channels, last, 3)
+            self.input_skip = ConvModule(layers, in_channels, last)
             self.input_decoder = UpBlock(layers, channels[0], last, last, strides[0], decoding, 0, levels)
         self.final_layer = build_segmentation_head(layers, last, num_classes, rate)
         if aux_train:

@@ -6,13 +6,13 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
 from .blocks import zero_last_norms
 from .fcn import Level, score_layers, skips_to, sum_scores
 from .halves import Features, Output
+from .hollow import hollow
 from .layers import Layers, cumulative, hold_statistics, hold_still, initialise
 
 HEAD_TYPES = (None, "classification", "fcn")
@@ -187,6 +187,7 @@ class Encoder(nn.Module):
 def stage_maps(stages: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
     """What each of the stages gives, one after the other.
 
+    >>> import torch
     >>> [tuple(x.shape) for x in stage_maps([nn.Conv1d(1, 2, 3), nn.MaxPool1d(2)], torch.zeros(1, 1, 8))]
     [(1, 2, 6), (1, 2, 3)]
     """
@@ -209,7 +210,7 @@ def without_head(encoder: Encoder) -> Encoder:
         return encoder
     arguments = {name: value for name, value in encoder.arguments.items() if name not in HEAD_ARGUMENTS}
     # on the meta device, since every tensor is replaced
-    with torch.device("meta"):
+    with hollow():
         bare = type(encoder)(**arguments)
     bare.adopt(encoder.stages())
     return bare.train(encoder.training)

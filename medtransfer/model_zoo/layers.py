@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from mmcv.cnn import ConvModule, build_activation_layer, build_conv_layer, build_norm_layer
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ..errors import ModelError
-from . import acs  # noqa: F401 (registers its layer)
+from .layer_types import NORM_NAMES, known_types, layer_type
 
 Config = dict[str, Any]
 Size = int | Sequence[int]
@@ -27,7 +26,6 @@ CONV3D: Config = {"type": "Conv3d"}
 BATCH_NORM: Config = {"type": "BN", "requires_grad": True}
 RELU: Config = {"type": "ReLU"}
 
-NORM_TYPES = ("BN", "IN", "GN", "SyncBN")
 #: convolutions or blocks of a stage, or voxels of a kernel: far above any network
 MAX_PER_STAGE = 1000
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -69,9 +67,9 @@ class Layers:
         bias: bool = False,
     ) -> nn.Module:
         """A convolution that keeps the size at stride 1."""
+        kind, given = _opened(self.conv_cfg)
         with _explained(conv_cfg=self.conv_cfg):
-            return build_conv_layer(
-                self.conv_cfg,
+            layer: nn.Module = kind(
                 in_channels,
                 out_channels,
                 kernel_size=_size(kernel_size),
@@ -79,32 +77,25 @@ class Layers:
                 padding=_same_padding(kernel_size, dilation),
                 dilation=dilation,
                 bias=bias,
+                **given,
             )
+            return layer
 
     def norm(self, channels: int, postfix: int | str = "") -> tuple[str, nn.Module]:
         """A norm layer and its name by mmcv's rule: ``bn1``, ``in1``, ``gn1``."""
+        kind, given = _opened(self.norm_cfg)
+        trains = given.pop("requires_grad")
         with _explained(norm_cfg=self.norm_cfg):
-            return build_norm_layer(self.norm_cfg, channels, postfix=postfix)
+            layer = kind(**{"num_channels" if kind is nn.GroupNorm else "num_features": channels}, **given)
+        return f"{NORM_NAMES[self.norm_cfg['type'].rstrip('123d')]}{postfix}", layer.requires_grad_(trains)
 
     def act(self) -> nn.Module:
         """An activation, in place where its type can."""
-        parameters = inspect.signature(_registered()[self.act_cfg["type"]].__init__).parameters
-        inplace = {"inplace": True} if "inplace" in parameters else {}
+        kind, given = _opened(self.act_cfg)
+        inplace = {"inplace": True} if "inplace" in inspect.signature(kind.__init__).parameters else {}
         with _explained(act_cfg=self.act_cfg):
-            return build_activation_layer({**inplace, **self.act_cfg})
-
-    def conv_module(self, in_channels: int, out_channels: int, kernel_size: int, stride: Size = 1) -> ConvModule:
-        """mmcv's ConvModule (keys ``conv``, ``bn``) with this builder's configs."""
-        configs = {"conv_cfg": self.conv_cfg, "norm_cfg": self.norm_cfg, "act_cfg": self.act_cfg}
-        with _explained(**configs):
-            return ConvModule(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride=_size(stride),
-                padding=_same_padding(kernel_size, 1),
-                **configs,
-            )
+            layer: nn.Module = kind(**{**inplace, **given})
+            return layer
 
     def upsampling_conv(self, in_channels: int, out_channels: int, stride: Size, bias: bool = True) -> nn.Module:
         """A transposed convolution whose kernel equals its stride."""
@@ -150,6 +141,9 @@ class AveragePool(nn.Module):
 
 def to_size(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
     """(N, C, ...) interpolated to ``size``; as it is if it has that size."""
+    # of a traced network it is one step, whatever the sizes will be
+    if has_torch_function_unary(x):
+        return handle_torch_function(to_size, (x,), x, size, mode)
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
@@ -272,20 +266,15 @@ def _checked(cfg: Config | None, default: Config, name: str) -> Config:
         raise ModelError(f"{name} needs the key 'type', got {cfg}", hint=f"For example {name}={default}")
     if isinstance(cfg["type"], type):
         cfg["type"] = cfg["type"].__name__
-    known = _registered()
-    if not isinstance(cfg["type"], str) or cfg["type"] not in known:
-        near = difflib.get_close_matches(str(cfg["type"]), known, n=3, cutoff=0.4) or [default["type"]]
+    if not isinstance(cfg["type"], str) or layer_type(cfg["type"]) is None:
+        near = difflib.get_close_matches(str(cfg["type"]), known_types(), n=3, cutoff=0.4) or [default["type"]]
         raise ModelError(f"{name} names the unknown type {cfg['type']!r}", hint=f"Close names: {', '.join(near)}")
     return cfg
 
 
-def _registered() -> dict[str, Any]:
-    """Layer types by name, those of the current scope first.
-
-    ``Registry.get`` would import any module that has the name, which a model folder must not be able to ask for.
-    """
-    with MODELS.switch_scope_and_registry(None) as registry:
-        return {**MODELS.module_dict, **registry.module_dict}
+def _opened(cfg: Config) -> tuple[Any, Config]:
+    """The class that a config names, and the arguments that it gives."""
+    return layer_type(cfg["type"]), {name: value for name, value in cfg.items() if name != "type"}
 
 
 @contextmanager
@@ -300,7 +289,7 @@ def _explained(**configs: Config) -> Iterator[None]:
 
 def _dimension(conv_type: str) -> int:
     found = re.search(r"([123])[dD]$", conv_type)
-    kind = _registered()[conv_type]
+    kind = layer_type(conv_type)
     if isinstance(kind, type) and issubclass(kind, _ConvTransposeNd | _NormBase):
         raise ModelError(f"conv_cfg type {conv_type!r} is no convolution that keeps the size", hint="Use Conv3d")
     if not found:
@@ -310,9 +299,10 @@ def _dimension(conv_type: str) -> int:
 
 def _with_dimension(norm_cfg: Config, ndim: int) -> Config:
     kind, digits = re.fullmatch(r"(.*?)(?:([123])d)?", norm_cfg["type"]).groups()  # type: ignore[union-attr]
-    if kind not in NORM_TYPES:
+    if kind not in NORM_NAMES:
         raise ModelError(
-            f"norm_cfg type {norm_cfg['type']!r} does not normalise feature maps", hint=f"Use one of {NORM_TYPES}"
+            f"norm_cfg type {norm_cfg['type']!r} does not normalise feature maps",
+            hint=f"Use one of {tuple(NORM_NAMES)}",
         )
     if digits and int(digits) != ndim:
         raise ModelError(

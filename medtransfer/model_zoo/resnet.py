@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .blocks import ResLayer, block_with_expansion
+from .conv_blocks import ConvModule
 from .encoder import HEAD_TYPES, Encoder
 from .layers import Config, Layers, Size, cumulative, records_arguments
 
@@ -211,15 +212,15 @@ def _deep_stem(layers: Layers, in_channels: int, stem_channels: int, stride: Siz
     if half < 1:
         raise ModelError(f"deep_stem=True needs stem_channels of at least 2, got {stem_channels}")
     return nn.Sequential(
-        layers.conv_module(in_channels, half, 3, stride=stride),
-        layers.conv_module(half, half, 3),
-        layers.conv_module(half, stem_channels, 3),
+        ConvModule(layers, in_channels, half, stride=stride),
+        ConvModule(layers, half, half),
+        ConvModule(layers, half, stem_channels),
     )
 
 
 def _pool(layers: Layers, kind: str, channels: int, stride: Size) -> nn.Module:
     if kind == "conv":
-        return layers.conv_module(channels, channels, 3, stride=stride)
+        return ConvModule(layers, channels, channels, stride=stride)
     return layers.max_pool(stride) if kind == "max" else nn.Identity()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from monai.apps.detection.utils import box_coder as monais
 from torch import Tensor
 
 from medtransfer.errors import ModelError
@@ -28,6 +29,16 @@ def test_coder_agrees_with_torchvision(golden: dict[str, Tensor]) -> None:
     )
     decoded = coder.decode_single(golden["codes"], golden["coder_anchors"])
     assert torch.allclose(decoded, golden["decoded"], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_coder_agrees_with_monai_to_the_last_bit(ndim: int, draw_boxes: Callable[..., Tensor]) -> None:
+    boxes, anchors = draw_boxes(50, ndim), draw_boxes(50, ndim, seed=1)
+    own, other = BoxCoder((3.0, 7.0), ndim), monais.BoxCoder((3.0,) * ndim + (7.0,) * ndim)
+    codes = torch.randn(50, 3 * 2 * ndim, generator=torch.Generator().manual_seed(0)) * 5
+    assert torch.equal(own.encode_single(boxes, anchors), other.encode_single(boxes, anchors))
+    assert torch.equal(own.decode_single(codes, anchors), other.decode_single(codes, anchors))
+    assert own.decode_single(codes[:0], anchors[:0]).shape == (0, 6 * ndim)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

@@ -1,0 +1,1 @@
+"""From a trained network to an equal one that runs faster."""
