@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,17 @@ TINY: dict[str, Any] = {"base_channels": 4, "stem_channels": 4}
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+FASTEST = {"cpu": torch.float32, "cuda": torch.float16, "mps": torch.float32}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _auto_is_float32_on_cpus() -> Iterator[None]:
+    """What ``precision="auto"`` finds on a CPU depends on the machine; tests compare exact numbers on all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medtransfer.devices.fastest_dtype", lambda kind: FASTEST[kind])
+        yield
 
 
 @pytest.fixture

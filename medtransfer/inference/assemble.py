@@ -17,6 +17,8 @@ from ..volumes.restore import restore_rows
 from ..volumes.scratch import fits_memory, scratch_array
 from .windows import Shape, to_front
 
+FEW = 16  # classes that are compared one after the other, which is quicker than torch's argmax over a first axis
+LARGEST = 65504.0  # float16 ends there
 CHUNK_BYTES = 64 << 20  # of logits that are on the scan's grid at once, for each network
 
 
@@ -60,25 +62,51 @@ def assemble_heads(streams: Sequence[Stream], sizes: Sequence[int], keep: bool |
     Args:
         streams: One a network, all with the same orientation and axis; the logits of the heads behind each other.
         sizes: How many classes each head has.
-        keep: Keep the logits too: in memory as float32 if they fit, else as float16 in a temporary file. None: only if
-            they fit the memory.
+        keep: Keep the logits too, as float16: in memory if they fit, else in a temporary file. None: only if they fit
+            the memory.
     """
     regrid, axis = streams[0].regrid, streams[0].axis
     outer = to_front(regrid.oriented.shape, axis)
     heads = [(np.empty(outer, _smallest(size)), _room_for_logits((size, *outer), keep)) for size in sizes]
     count = max(1, CHUNK_BYTES // (4 * sum(sizes) * outer[1] * outer[2]))
-    start = 0
-    for parts in zip(*(stream.rows(count) for stream in streams), strict=True):
-        rows = slice(start, start + parts[0].shape[1])
-        for (labels, logits), scores in zip(heads, _scores(parts, sizes), strict=True):
-            labels[rows] = scores.argmax(0).numpy()
-            if logits is not None:
-                logits[:, rows] = scores.numpy()
-        start = rows.stop
+    rows = [stream.rows(count) for stream in streams]
+    for start in range(0, outer[0], count):
+        _fill(heads, [next(one) for one in rows], sizes, start)
     return [
         Assembled(_scan_order(labels, regrid, axis), None if logits is None else _scan_order(logits, regrid, axis))
         for labels, logits in heads
     ]
+
+
+def _fill(
+    heads: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]],
+    parts: Sequence[Tensor],
+    sizes: Sequence[int],
+    start: int,
+) -> None:
+    """Labels and logits of some rows; they are found where the logits are, so that little leaves a GPU."""
+    place = slice(start, start + parts[0].shape[1])
+    for (labels, logits), scores in zip(heads, _scores(parts, sizes), strict=True):
+        labels[place] = winners(scores).cpu().numpy()
+        if logits is not None:
+            logits[:, place] = scores.clamp(-LARGEST, LARGEST).half().cpu().numpy()
+
+
+def winners(scores: Tensor) -> Tensor:
+    """The number of the largest score of (K, ...), the first of several that are equal, in the smallest type.
+
+    >>> winners(torch.tensor([[0.0, 2.0, 1.0], [1.0, 2.0, 3.0]]))
+    tensor([1, 0, 1], dtype=torch.uint8)
+    """
+    if len(scores) > FEW:
+        return scores.argmax(0).to(_TENSORS[_smallest(len(scores))])
+    best = scores[0]
+    found = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+    for number, score in enumerate(scores[1:], 1):
+        # numbers rise, so that the largest that ever led is the last one; quicker than a masked assignment
+        torch.maximum(found, (score > best).view(torch.uint8) * number, out=found)
+        best = torch.maximum(best, score) if number + 1 < len(scores) else best
+    return found
 
 
 def _scores(parts: Sequence[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
@@ -89,6 +117,9 @@ def _scores(parts: Sequence[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
 
 def _smallest(classes: int) -> type[np.integer]:
     return np.uint8 if classes <= 256 else np.uint16 if classes <= 65_536 else np.int32
+
+
+_TENSORS = {np.uint8: torch.uint8, np.uint16: torch.int32, np.int32: torch.int32}
 
 
 def mean_logits(parts: Sequence[Tensor]) -> Tensor:
@@ -104,10 +135,9 @@ def mean_logits(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _room_for_logits(shape: Shape | tuple[int, ...], keep: bool | None) -> npt.NDArray[Any] | None:
-    in_memory = fits_memory(4 * math.prod(shape))
-    if keep is False or (keep is None and not in_memory):
+    if keep is False or (keep is None and not fits_memory(2 * math.prod(shape))):
         return None
-    return scratch_array(shape, np.float32 if in_memory else np.float16)
+    return scratch_array(shape, np.float16)
 
 
 def _scan_order(array: npt.NDArray[Any], regrid: Regrid, axis: int) -> npt.NDArray[Any]:

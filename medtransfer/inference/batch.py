@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..allocator import reused_memory
 from ..errors import OutputExistsError
 from ..files import write_json
 from ..version import __version__
@@ -121,6 +122,11 @@ def predict_batch(
 
 def run_batch(predictor: Predictor, order: Order, on_case: OnCase | None = None) -> Batch:
     """Do what :func:`medtransfer.inference.order.plan_batch` planned; arguments and errors as `predict_batch`."""
+    with reused_memory():
+        return _run_batch(predictor, order, on_case)
+
+
+def _run_batch(predictor: Predictor, order: Order, on_case: OnCase | None) -> Batch:
     begin = time.perf_counter()
     if order.extras.cam:
         activation_method(predictor.engine.network)

@@ -184,7 +184,7 @@ def _mapper(engine: Engine, rows: Sequence[int]) -> Engine:
     """The engine with the maps in place of the logits; the weights are the same, not copied."""
     mapper = copy.copy(engine)
     mapper.network = ActivationNetwork(engine.network, rows)
-    mapper._activations = {}
+    mapper.lowered, mapper._activations, mapper._voxels = None, {}, {}
     return mapper
 
 

@@ -13,7 +13,7 @@ from .windows import plan_windows
 _CLEANING = {"segmentation": ("classes", "largest_component", "fill_holes"), "detection": ("classes",)}
 
 
-def checked_tile(tile: str | int | Sequence[int], overlap: float) -> str | tuple[int, ...]:
+def checked_tile(tile: str | int | Sequence[int], overlap: float | None) -> str | tuple[int, ...]:
     """``auto``, ``whole``, or the sizes of a window.
 
     Raises:
@@ -24,9 +24,9 @@ def checked_tile(tile: str | int | Sequence[int], overlap: float) -> str | tuple
     if isinstance(tile, int):
         tile = (tile,) * 3
     if not isinstance(tile, str):
-        plan_windows((1, 1, 1), tile, overlap)
+        plan_windows((1, 1, 1), tile, overlap or 0.0)
         return tuple(tile)
-    plan_windows((1, 1, 1), (1, 1, 1), overlap)
+    plan_windows((1, 1, 1), (1, 1, 1), overlap or 0.0)
     return tile
 
 

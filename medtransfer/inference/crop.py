@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -52,25 +53,23 @@ def with_surroundings(
 
     Outside the box is the first class; of several heads, whose logits lie behind each other, the first of each.
     """
-    classes, row = 0, box[0].start
+    row, blank = 0, torch.zeros(0)
     for slab in slabs:
-        if not classes:
-            classes = len(slab)
-            yield from _blank_rows(classes, row, shape, firsts)
-        full = _blank(classes, slab.shape[1], shape, firsts)
-        full[:, :, box[1], box[2]] = slab
+        if not row:
+            blank = _blank(slab, shape, firsts)
+            yield from itertools.repeat(blank, box[0].start)
+            row = box[0].start
+        for one in slab.split(1, dim=1):  # one at a time: they may be many, and all classes of them much memory
+            full = blank.clone()
+            full[:, :, box[1], box[2]] = one
+            yield full
         row += slab.shape[1]
-        yield full
-    yield from _blank_rows(classes, shape[0] - row, shape, firsts)
+    yield from itertools.repeat(blank, shape[0] - row)
 
 
-def _blank_rows(classes: int, count: int, shape: tuple[int, int, int], firsts: Sequence[int]) -> Iterator[Tensor]:
-    for _ in range(count):  # one at a time: they may be many, and all classes of them much memory
-        yield _blank(classes, 1, shape, firsts)
-
-
-def _blank(classes: int, rows: int, shape: tuple[int, int, int], firsts: Sequence[int]) -> Tensor:
-    blank = torch.full((classes, rows, *shape[1:]), -CERTAIN)
+def _blank(like: Tensor, shape: tuple[int, int, int], firsts: Sequence[int]) -> Tensor:
+    """One row of surroundings."""
+    blank = like.new_full((len(like), 1, *shape[1:]), -CERTAIN)
     blank[list(firsts)] = CERTAIN
     return blank
 

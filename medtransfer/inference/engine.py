@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from ..devices import tensor_float
 from ..errors import ModelError, ResourceError
+from ..lowering.layers import takes_input_statistics
+from ..lowering.lower import lower
 from ..model_zoo.bfloat16 import guard_for
 from ..volumes.memory import available_memory, size_text
-from .footprint import trace_bytes
+from .footprint import bytes_per_voxel, trace_bytes
 
 Output = Tensor | dict[str, Tensor]
 """Logits, or what the heads of a network give by name; of a detector boxes, labels and scores."""
+AGREES = 0.05  # of the logits' length; trained networks differ by 0.005 in bfloat16
 _SHARE = 0.6  # of what is free; the rest is for the results and for other programs
 
 
@@ -28,29 +33,50 @@ class PassTooLargeError(ResourceError):
 class Engine:
     """A snapshot of a network in eval mode on ``device``, computing in ``dtype``.
 
+    At its first call it is lowered, see :func:`medtransfer.lowering.lower.lower`; a network for which that is not
+    possible, or a detector, runs by autocast.
+
     Args:
         network: (1, C, D, H, W) -> (1, K, D, H, W) or (1, K), or a dict of them by name; or a detector, which takes a
             list of images and gives a list of dicts. Copied: later training of it does not reach the engine.
         device: Where it runs.
-        dtype: float32, or a shorter type for autocast.
+        dtype: The numbers of its convolutions.
+        on_trial: :attr:`settled` compares them with float32.
+        tf32: Let CUDA shorten float32 to 19 bits where it multiplies.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        on_trial: bool = False,
+        tf32: bool = False,
+    ) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False).to(device)
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.tf32 = device, dtype, tf32
+        self._lowered_to, self._on_trial = dtype, on_trial and dtype != torch.float32
         self._guard = guard_for(device, dtype) or nullcontext()
         self.in_channels = int(network.in_channels)  # type: ignore[arg-type]
         self.strides = _strides(network)
         self.detects = getattr(network, "task", None) == "detection"
-        self._activations: dict[tuple[int, ...], int] = {}
+        self._activations: dict[tuple[tuple[int, ...], torch.dtype], int] = {}
+        self._voxels: dict[torch.dtype, float | None] = {}
         self._hidden: list[Tensor] = []
         if self.detects:
             self._watch()
 
+    @cached_property
+    def lowered(self) -> fx.GraphModule | None:
+        """The faster form of the network, if there is one."""
+        if self.detects or self.device.type not in ("cpu", "cuda"):
+            return None
+        return lower(self.network, self._lowered_to)
+
     @property
     def sees_whole_input(self) -> bool:
         """Whether a norm layer takes its statistics from the input, which then should be as large as in training."""
-        return any(_takes_input_statistics(module) for module in self.network.modules())
+        return any(takes_input_statistics(module) for module in self.network.modules())
 
     def __call__(self, image: Tensor) -> Output:
         """What the network gives for an image (1, C, D, H, W) from anywhere, in float32 on the device.
@@ -58,11 +84,20 @@ class Engine:
         Raises:
             PassTooLargeError: the device's memory did not suffice.
         """
+        network = self.lowered if self.dtype == self._lowered_to else None
+        return self._run(self.network if network is None else network, image)
+
+    def plain(self, image: Tensor) -> Output:
+        """What the network as it was given says in float32; errors as of a call."""
+        with self._in_float32():
+            return self._run(self.network, image)
+
+    def _run(self, network: nn.Module, image: Tensor) -> Output:
         try:
             # not inference_mode: in it the guard does not see the convolutions
-            with torch.no_grad(), self._autocast(), self._guard:
+            with torch.no_grad(), tensor_float(self.tf32), self._autocast(), self._guard:
                 placed = image.to(self.device, non_blocking=True)
-                output = self.network(list(placed) if self.detects else placed)
+                output = network(list(placed) if self.detects else placed)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise self._out_of_memory(image) from error
         except RuntimeError as error:
@@ -83,22 +118,52 @@ class Engine:
             return found, None
         if self.dtype == torch.float32:
             raise ModelError(f"the network gives NaN or infinite {what} for this scan", hint="Check the weights")
+        name = _name(self.dtype)
+        with self._in_float32():
+            return self.finite(image, what)[0], f"{name} overflowed: computed in float32"
+
+    @cached_property
+    def settled(self) -> str | None:
+        """Of numbers on trial: float32 in their place if they differ on noise, and a note that says so.
+
+        On noise, so that what is found in one scan does not depend on which came before it.
+        """
+        if not self._on_trial or self.lowered is None:
+            return None
+        error = self.lowered.meta["error"]
+        if error <= AGREES:
+            return None
+        name, self.dtype = _name(self.dtype), torch.float32
+        return f"{name} differs from float32 by {error:.0%} in this network: computed in float32"
+
+    @contextmanager
+    def _in_float32(self) -> Iterator[None]:
         short, self.dtype = self.dtype, torch.float32
         try:
-            return self.finite(image, what)[0], f"{str(short).removeprefix('torch.')} overflowed: computed in float32"
+            yield
         finally:
             self.dtype = short
 
     def estimate_bytes(self, shape: tuple[int, ...], classes: int) -> int:
         """Memory that one pass over (D, H, W) voxels takes at its peak, with input and logits in float32."""
-        if shape not in self._activations:
-            self._activations[shape] = trace_bytes(self.network, (self.in_channels, *shape))
-        return self._activations[shape] + 4 * (self.in_channels + 2 * classes) * math.prod(shape)
+        key = (shape, self.dtype)
+        if key not in self._activations:
+            self._activations[key] = self._activation_bytes(shape)
+        return self._activations[key] + 4 * (self.in_channels + 2 * classes) * math.prod(shape)
+
+    def _activation_bytes(self, shape: tuple[int, ...]) -> int:
+        if self.dtype not in self._voxels:
+            found = bytes_per_voxel(self.network, self.in_channels, self.strides, self.dtype)
+            self._voxels[self.dtype] = found
+        each = self._voxels[self.dtype]
+        if each is None:
+            return trace_bytes(self.network, (self.in_channels, *shape), self.dtype)
+        return int(each * math.prod(shape))
 
     def fits(self, shape: tuple[int, ...], classes: int, memory: str | float = "auto") -> bool:
         """Whether one pass over (D, H, W) voxels stays in the budget."""
         free = self.free_bytes(memory)
-        # tracing costs a second the first time; small volumes fit even if every channel were alive at full size
+        # asking takes a while the first time; small volumes fit even if every channel were alive at full size
         channels = sum(max(weight.shape[:2]) for weight in self.network.parameters() if weight.ndim > 2)
         channels += self.in_channels + 2 * classes
         return 4 * channels * math.prod(shape) <= free or self.estimate_bytes(shape, classes) <= free
@@ -140,6 +205,10 @@ class Engine:
         return PassTooLargeError(reason, hint="Give a smaller tile")
 
 
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _tensors(output: Any) -> list[Tensor]:
     """All tensors in what a module gives."""
     if isinstance(output, Tensor):
@@ -150,7 +219,9 @@ def _tensors(output: Any) -> list[Tensor]:
 
 def _finite(output: Any) -> list[Tensor]:
     """Whether each of the tensors is finite, as tensors: asking a GPU for the answer makes it wait."""
-    return [torch.isfinite(tensor).all() for tensor in _tensors(output)]
+    told = (tensor for tensor in _tensors(output) if tensor.is_floating_point() and tensor.numel())
+    # both are NaN where one number is; that takes a fraction of the time of looking at each
+    return [torch.stack(torch.aminmax(tensor)).isfinite().all() for tensor in told]
 
 
 def _as_float(output: Output) -> Output:
@@ -158,13 +229,6 @@ def _as_float(output: Output) -> Output:
     if isinstance(output, Tensor):
         return output.float() if output.is_floating_point() else output
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in output.items()}
-
-
-def _takes_input_statistics(module: nn.Module) -> bool:
-    # the base class of batch and instance norm; without running statistics both look at the input in eval mode too
-    if isinstance(module, nn.modules.batchnorm._NormBase):
-        return module.running_mean is None
-    return isinstance(module, nn.GroupNorm)
 
 
 def _strides(network: nn.Module) -> tuple[int, int, int]:

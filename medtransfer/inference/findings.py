@@ -130,7 +130,12 @@ class Segmentation(Finding):
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float32]:
         """(K, I, J, K) float32 on the scan's own grid; errors as of :attr:`logits`."""
-        return self.logits.softmax(0).numpy()
+        kept = self._kept()
+        shares = np.empty(kept.shape, np.float32)
+        for index in range(kept.shape[1]):  # plane by plane: all logits in float32 would be as much again
+            part = torch.from_numpy(np.ascontiguousarray(kept[:, index])).float()
+            shares[:, index] = part.softmax(0).numpy()
+        return shares
 
     @cached_property
     def volumes_ml(self) -> dict[str, float]:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_PROBE = 16  # voxels at least along each axis
 
-def trace_bytes(network: nn.Module, shape: Sequence[int]) -> int:
-    """Bytes alive at the worst moment of a pass over an image (C, D, H, W); 0 if it cannot be known.
+
+def trace_bytes(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
+    """Bytes alive at the worst moment of a pass over an image (C, D, H, W) in ``dtype``; 0 if it cannot be known.
 
     Of a detector only the backbone is run: what follows depends on the values, and is small beside it.
 
@@ -22,17 +24,61 @@ def trace_bytes(network: nn.Module, shape: Sequence[int]) -> int:
     traced = getattr(network, "backbone", None) if getattr(network, "task", None) == "detection" else network
     if traced is None:
         return 0
-    hollow = {name: tensor.to("meta") for name, tensor in traced.state_dict().items()}
+    hollow = {
+        name: tensor.to("meta", dtype if tensor.is_floating_point() else None)
+        for name, tensor in traced.state_dict().items()
+    }
     handles = [module.register_forward_hook(live.record) for module in traced.modules()]
     try:
         with torch.no_grad():
-            torch.func.functional_call(traced, hollow, (torch.empty(1, *shape, device="meta"),))
+            torch.func.functional_call(traced, hollow, (torch.empty(1, *shape, device="meta", dtype=dtype),))
     except (RuntimeError, NotImplementedError):
         return 0  # an operation without shape rules; too large a pass then ends in a clear error of its own
     finally:
         for handle in handles:
             handle.remove()
     # twice the largest: a convolution's own workspace, and what is made between modules (cat, interpolate)
+    return live.peak + 2 * live.largest
+
+
+def bytes_per_voxel(
+    network: nn.Module, channels: int, strides: Sequence[int], dtype: torch.dtype = torch.float32
+) -> float | None:
+    """Bytes alive at the worst moment of a pass for each voxel of its input; None where they do not grow alike.
+
+    Found by running it on two small images, which takes a hundredth of the time of :func:`trace_bytes` at its first
+    call: that brings torch's compiler with it.
+
+    Args:
+        network: A segmenter or classifier; of others it is None.
+        channels: Of its input.
+        strides: Its total stride along each axis.
+        dtype: The numbers of the pass that is asked about.
+
+    >>> bytes_per_voxel(nn.Conv3d(1, 4, 1), 1, (1, 1, 1)) == 4 * 4 * 3
+    True
+    """
+    if getattr(network, "task", None) == "detection":
+        return None
+    first, second, third = (-(-_PROBE // stride) * stride for stride in strides)
+    small, large = (_real_bytes(network, (channels, first, second, length)) for length in (2 * third, 4 * third))
+    if small is None or large is None or not 1.9 * small <= large <= 2.1 * small:
+        return None
+    return large * dtype.itemsize / 4 / (first * second * 4 * third)
+
+
+def _real_bytes(network: nn.Module, shape: Sequence[int]) -> int | None:
+    device = next((tensor.device for tensor in network.parameters()), None)
+    live = _LiveTensors()
+    handles = [module.register_forward_hook(live.record) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, *shape, device=device))
+    except (RuntimeError, NotImplementedError, ValueError):
+        return None
+    finally:
+        for handle in handles:
+            handle.remove()
     return live.peak + 2 * live.largest
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,46 +15,18 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.card import ModelCard
-from ..errors import ResourceError
 from ..model_zoo.detection.box_set import BoxSet
 from ..model_zoo.detection.box_windows import detect_in_windows
-from ..volumes.memory import require_memory, size_text
+from .blank import SkipBlank
 from .crop import Box, with_surroundings
 from .engine import Engine, Output, PassTooLargeError
 from .flips import flip_choices, with_flips
 from .kinds import Head, heads_of
 from .outputs import boxes_of, by_head, is_mapped
-from .windows import Plan, Run, plan_unpadded, plan_whole, plan_windows, run_classifier, run_slabs, to_front
+from .planning import AnyPlan, Planner, Record, Settings
+from .windows import Run, run_classifier, run_slabs, to_front
 
 Found = TypeVar("Found")
-DEFAULT_WINDOW = 96
-
-
-@dataclass
-class Settings:
-    """How all networks are run.
-
-    Args:
-        tile: ``auto``, ``whole``, or a window size in voxels of the working grid.
-        memory: GiB that one pass may take, or ``auto``.
-        overlap: Share by which windows overlap.
-    """
-
-    tile: str | tuple[int, ...] = "auto"
-    memory: str | float = "auto"
-    overlap: float = 0.5
-
-
-@dataclass
-class Record:
-    """What is to be known of one run: the windows it took, and what the user should be told."""
-
-    plan: Plan | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The window's size and their number."""
-        return {"window": list(self.plan.window), "windows": len(self.plan.starts())} if self.plan else {}
 
 
 @dataclass
@@ -81,6 +53,11 @@ class Member:
         return heads_of(self.card)
 
     @cached_property
+    def planner(self) -> Planner:
+        """How it is run over scans."""
+        return Planner(self.engine, self.card.patch_size, self.heads, self.settings)
+
+    @cached_property
     def sizes(self) -> list[int]:
         """How many classes each head with a map has, in the order of their logits in a slab."""
         return [len(head.classes) for head in self.heads if is_mapped(head)]
@@ -94,8 +71,8 @@ class Member:
 
         Errors as :meth:`slabs`.
         """
-        image, run = torch.from_numpy(array), self._run(record, [])
-        (found,) = self._passes(lambda plan: [run_classifier(run, image, plan).cpu()], array.shape[1:], 0, record)
+        image, run = self._placed(torch.from_numpy(array)), self._run(record, [])
+        (found,) = self._passes(lambda plan: [run_classifier(run, image, plan).cpu()], image, 0, record)
         return found / (self.card.temperature or 1.0)
 
     def slabs(
@@ -111,13 +88,13 @@ class Member:
             ModelError: the network gives something else than its card says, or NaN.
         """
         beside = [] if aside is None else aside
-        image, run = torch.from_numpy(array)[(slice(None), *box)], self._run(record, beside)
+        image, run = self._placed(torch.from_numpy(array)[(slice(None), *box)]), self._run(record, beside)
 
-        def over(plan: Plan) -> Iterator[Tensor]:
+        def over(plan: AnyPlan) -> Iterator[Tensor]:
             beside.clear()
             return run_slabs(run, image, plan, axis)
 
-        slabs = self._passes(over, image.shape[1:], axis, record)
+        slabs = self._passes(over, image, axis, record)
         if image.shape == array.shape:
             yield from slabs
         else:
@@ -129,74 +106,42 @@ class Member:
 
         Only ``box`` of the scan (C, D, H, W) is run. Errors as :meth:`slabs`.
         """
-        image, offset = torch.from_numpy(array)[(slice(None), *box)], [part.start for part in box]
+        image, offset = self._placed(torch.from_numpy(array)[(slice(None), *box)]), [part.start for part in box]
         shape, run = image.shape[1:], self._detect(record)
 
-        def look(plan: Plan, axes: Sequence[int]) -> BoxSet:
+        def look(plan: AnyPlan, axes: Sequence[int]) -> BoxSet:
             seen = torch.flip(image, [axis + 1 for axis in axes])
             found = detect_in_windows(run, seen, plan.starts(), plan.window, threshold)
             return found.mirrored(axes, shape).moved(offset)
 
         choices = flip_choices(self.flips)
-        return list(self._passes(lambda plan: [look(plan, axes) for axes in choices], shape, 0, record))
+        return list(self._passes(lambda plan: [look(plan, axes) for axes in choices], image, 0, record))
 
     def _passes(
-        self, over: Callable[[Plan], Iterable[Found]], shape: Sequence[int], axis: int, record: Record
+        self, over: Callable[[AnyPlan], Iterable[Found]], image: Tensor, axis: int, record: Record
     ) -> Iterable[Found]:
-        """What ``over`` gives by the plan for ``shape``; one pass that memory does not allow is done in windows."""
-        plan = record.plan = self._plan(shape, axis)
-        try:
-            return list(over(plan)) if plan.is_whole else over(plan)
-        except PassTooLargeError as error:
-            smaller = self._windows(shape, axis)
-            if self.settings.tile != "auto" or math.prod(smaller.window) >= math.prod(plan.window):
-                raise
-            record.notes.append(f"{error.reason}: run in windows of {'x'.join(map(str, smaller.window))} voxels")
-        if self.engine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        record.plan = smaller
-        return over(smaller)
+        """What ``over`` gives by the plan for ``image``; a pass that memory does not allow is done in smaller ones."""
+        record.tell(self.engine.settled)
+        plan = self.planner.first(image, axis, record)
+        while True:
+            record.plan, record.skipped = plan, 0
+            try:
+                return _begun(over(plan))
+            except PassTooLargeError as error:
+                smaller = self.planner.smaller(image, axis, plan)
+                if smaller is None:
+                    raise
+                plan, record.why = smaller, error.reason
+            record.notes.append(f"{record.why}: run in windows of {'x'.join(map(str, plan.window))} voxels")
+            if self.engine.device.type == "cuda":
+                torch.cuda.empty_cache()
 
-    def _plan(self, shape: Sequence[int], axis: int) -> Plan:
-        tile, patch = self.settings.tile, self.card.patch_size
-        detects = self.engine.detects
-        whole = plan_unpadded(shape) if detects else plan_whole(shape, self.engine.strides, patch)
-        if tile == "whole":
-            return whole
-        if tile != "auto":
-            return self._affordable(self._tiled(shape, tile), axis)  # type: ignore[arg-type]
-        fixed = patch is not None and self.engine.sees_whole_input
-        return whole if not fixed and self._fits(whole) else self._windows(shape, axis)
-
-    def _windows(self, shape: Sequence[int], axis: int) -> Plan:
-        window = self.card.patch_size or [-(-DEFAULT_WINDOW // stride) * stride for stride in self.engine.strides]
-        return self._affordable(self._tiled(shape, window), axis)
-
-    def _tiled(self, shape: Sequence[int], window: Sequence[int]) -> Plan:
-        """A detector pads by itself, after its own scaling of intensities."""
-        sizes = [min(pair) for pair in zip(window, shape, strict=True)] if self.engine.detects else window
-        return plan_windows(shape, sizes, self.settings.overlap)
-
-    def _fits(self, plan: Plan) -> bool:
-        return self.engine.fits(plan.window, self._outputs, self.settings.memory)
-
-    @property
-    def _outputs(self) -> int:
-        return sum(len(head.classes) for head in self.heads)
-
-    def _affordable(self, plan: Plan, axis: int) -> Plan:
-        classes = self._outputs
-        if not self._fits(plan):
-            sizes = "x".join(str(size) for size in plan.window)
-            needed, free = (
-                self.engine.estimate_bytes(plan.window, classes),
-                self.engine.free_bytes(self.settings.memory),
-            )
-            reason = f"one window of {sizes} voxels needs about {size_text(needed)}, the budget is {size_text(free)}"
-            raise ResourceError(reason, hint="Give a smaller tile, or more memory")
-        rows = plan.window[axis] * math.prod(plan.padded) // plan.padded[axis]
-        require_memory(4 * (classes + 1) * rows, "the blended logits of one row of windows")
-        return plan
+    def _placed(self, image: Tensor) -> Tensor:
+        """The image on the device, if it leaves most of it to the passes: sent once, windows are then cut there."""
+        device = self.engine.device
+        if device.type != "cuda" or image.nbytes > torch.cuda.mem_get_info(device)[0] // 8:
+            return image
+        return image.pin_memory().to(device, non_blocking=True)
 
     def _run(self, record: Record, aside: list[Tensor]) -> Run:
         """One pass, checked: of the sizes that the card says, and finite."""
@@ -210,7 +155,9 @@ class Member:
             aside.extend([torch.cat(vectors, dim=1)[0].cpu()] if flat else [])
             return torch.cat([found[head.name] for head in maps], dim=1) if len(maps) > 1 else found[maps[0].name]
 
-        return with_flips(checked, self.flips, not maps)
+        flipped = with_flips(checked, self.flips, not maps)
+        # what other heads give is counted by pass
+        return flipped if flat else SkipBlank(flipped, record.skip)
 
     def _detect(self, record: Record) -> Callable[[Tensor], BoxSet]:
         classes = len(self.card.classes)
@@ -218,5 +165,11 @@ class Member:
 
     def _finite(self, image: Tensor, record: Record, what: str = "logits") -> Output:
         output, note = self.engine.finite(image, what)
-        record.notes += [] if note is None or note in record.notes else [note]
+        record.tell(note)
         return output
+
+
+def _begun(found: Iterable[Found]) -> Iterable[Found]:
+    """The same with its first part computed already, in which it shows whether memory suffices."""
+    parts = iter(found)
+    return itertools.chain(list(itertools.islice(parts, 1)), parts)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from ..errors import UsageError
 
-Mask = npt.NDArray[np.bool_]
 Choice = bool | Sequence[str]
 
 
@@ -41,8 +40,9 @@ class Cleaning:
 
     def apply(self, labels: npt.NDArray[Any]) -> None:
         """Clean labels (I, J, K) in place: stray parts before holes, since a stray part may lie in a hole."""
-        keep_largest(labels, self.largest)
-        fill_holes(labels, self.filled)
+        for step, numbers in (("keep_largest", self.largest), ("fill_holes", self.filled)):
+            if numbers:  # scipy, which most predictions do without, takes a while to be read
+                getattr(import_module(".components", __package__), step)(labels, numbers)
         if self.kept is not None:
             keep_classes(labels, self.kept)
 
@@ -69,35 +69,3 @@ def chosen_numbers(chosen: Choice, classes: Sequence[str], option: str) -> tuple
 def keep_classes(labels: npt.NDArray[Any], numbers: Sequence[int]) -> None:
     """Set every other class to 0, in place."""
     labels[~np.isin(labels, numbers)] = 0
-
-
-def keep_largest(labels: npt.NDArray[Any], numbers: Sequence[int]) -> None:
-    """Of each class only its largest connected part (26 neighbours), in place; the others become 0.
-
-    >>> line = np.array([1, 0, 1, 1, 2]).reshape(5, 1, 1)
-    >>> keep_largest(line, (1, 2))
-    >>> line.ravel().tolist()
-    [0, 0, 1, 1, 2]
-    """
-    _each(labels, numbers, lambda part: part & ~_largest(part), 0)
-
-
-def fill_holes(labels: npt.NDArray[Any], numbers: Sequence[int]) -> None:
-    """Background that a class encloses on all sides (6 neighbours) becomes that class, in place."""
-    _each(labels, numbers, lambda part: ndimage.binary_fill_holes(part) & ~part, None)
-
-
-def _each(labels: npt.NDArray[Any], numbers: Sequence[int], change: Callable[[Mask], Mask], value: int | None) -> None:
-    """Set the voxels that ``change`` finds for a class, within its box: to ``value``, or background to the class."""
-    boxes = ndimage.find_objects(labels, max_label=max(numbers, default=0))
-    for number in numbers:
-        if boxes[number - 1] is None:
-            continue
-        part = labels[boxes[number - 1]]
-        found = change(part == number)
-        part[found if value is not None else found & (part == 0)] = number if value is None else value
-
-
-def _largest(part: Mask) -> Mask:
-    parts, count = ndimage.label(part, structure=np.ones((3, 3, 3)))
-    return parts == np.bincount(parts.ravel())[1:].argmax() + 1 if count > 1 else part

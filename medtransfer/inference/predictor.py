@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..adapter import persist
+from ..allocator import reused_memory
 from ..checkpoint.card import RESTORATION, ModelCard
 from ..devices import choose_device, choose_precision
 from ..errors import CheckpointError, UsageError
@@ -21,7 +22,8 @@ from ..volumes.read import Source, Volume, case_name, read_volume
 from .choices import checked_cleaning, checked_memory, checked_score, checked_tile
 from .engine import Engine
 from .kinds import refuse_unable
-from .member import Member, Record, Settings
+from .member import Member
+from .planning import Record, Settings
 from .postprocess import Choice
 from .result import Prediction
 from .search import Search
@@ -48,6 +50,12 @@ class Job:
     prepared: list[Prepared]
     seconds: float
 
+    @property
+    def held(self) -> int:
+        """Bytes of the scan, as read and as prepared, and of its mask."""
+        arrays = {id(ready.array): ready.array for ready in self.prepared}.values()
+        return self.volume.array.nbytes + sum(array.nbytes for array in arrays) + self.volume.array[0].size
+
 
 class Predictor:
     """A model, or several that vote, ready for scans.
@@ -57,14 +65,17 @@ class Predictor:
             whose probabilities are averaged, and whose boxes are fused. Its models must have the same channels,
             classes and orientation.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto`` (float32 on a CPU, float16 by autocast on CUDA), ``float32``, ``bfloat16`` or ``float16``.
-        tile: ``auto``: the whole scan in one pass if it fits the memory and no norm layer takes its statistics from the
-            input, else windows of the card's patch size; ``whole``; or the size of a window in voxels of the working
-            grid, one or three numbers.
-        memory: GiB that one pass may take; ``auto``: a share of what is free.
+        precision: ``auto``: float16 on CUDA, on a CPU bfloat16 if that is faster there; float32 where they differ by
+            5 % of the logits' length. ``float32``, ``bfloat16``, ``float16``, or ``tf32`` (CUDA).
+        tile: ``auto``: the whole scan in one pass if it fits the memory, else the tiles that compute least, with a halo
+            as wide as the network looks; where a norm layer takes its statistics from the input, windows of the card's
+            patch size. ``whole``; or the size of a tile in voxels of the working grid, one or three numbers.
+        memory: GiB that one pass may take; ``auto``: a share of what is free, and of a segmenter on a CPU no more than
+            keeps the process below 4 GiB for a scan of 512x512x512 voxels.
         card: For a network without one: a card, or a mapping of its fields. Default: no resampling, z-score,
             channels and classes by number.
-        overlap: Share by which windows overlap.
+        overlap: Share by which windows overlap, which then are blended by Gaussian weights. None: tiles overlap by
+            their halo, windows by a half.
         tta: Average over mirror images (test-time augmentation), along the axes that training mirrored; boxes are
             mirrored back and fused, see :func:`medtransfer.inference.box_fusion.fuse`.
         crop: Run only the box around what the scan shows; outside it is background.
@@ -95,7 +106,7 @@ class Predictor:
         tile: str | int | Sequence[int] = "auto",
         memory: str | float = "auto",
         card: ModelCard | Mapping[str, Any] | None = None,
-        overlap: float = 0.5,
+        overlap: float | None = None,
         tta: bool = False,
         crop: bool = False,
         classes: Sequence[str] | None = None,
@@ -104,10 +115,10 @@ class Predictor:
         score: float | None = None,
     ) -> None:
         chosen = choose_device(device)
-        dtype = choose_precision(precision, chosen)
+        choose_precision(precision, chosen)
         settings = Settings(checked_tile(tile, overlap), checked_memory(memory), overlap)
         models = _checked_models(model)
-        self.members = [_member(one, card, chosen, dtype, settings) for one in models]
+        self.members = [_member(one, card, chosen, precision, settings) for one in models]
         self.card, self.crop, self.tta = self._common_card(), crop, tta
         self.cleaning = checked_cleaning(self.card, classes, largest_component, fill_holes)
         refuse_unable(self.card, {"crop": crop, "score": score is not None})
@@ -156,8 +167,12 @@ class Predictor:
 
     def run(self, job: Job, probabilities: bool | None = None) -> Prediction:
         """The second half of :meth:`predict`: the networks, and the way back to the scan's own grid."""
+        with reused_memory():
+            return self._run(job, probabilities)
+
+    def _run(self, job: Job, probabilities: bool | None) -> Prediction:
         begin = time.perf_counter()
-        records = [Record() for _ in self.members]
+        records = [Record(job.held) for _ in self.members]
         search = Search(job.volume, self.members, job.prepared, records, self.crop, self.cleaning)
         found = search.boxes(self.thresholds) if self.thresholds else search.heads(probabilities)
         notes = [*(text for ready in job.prepared for text in ready.warnings), *self._notes]
@@ -219,7 +234,7 @@ def _member(
     model: Model,
     card: ModelCard | Mapping[str, Any] | None,
     device: torch.device,
-    dtype: torch.dtype,
+    precision: str,
     settings: Settings,
 ) -> Member:
     folder = None if isinstance(model, nn.Module) else Path(model)
@@ -228,7 +243,14 @@ def _member(
     if found.task == RESTORATION:
         reason = "was trained to restore scans, without labels: it has no classes to predict"
         raise CheckpointError(reason, path=folder, hint="Fine-tune it on labelled scans: transfer=dict(source=...)")
-    return Member(Engine(network, device, dtype), found, folder, settings)
+    return Member(_engine(network, device, precision), found, folder, settings)
+
+
+def _engine(network: nn.Module, device: torch.device, precision: str) -> Engine:
+    dtype = choose_precision(precision, device)
+    if precision == "auto" and device.type == "cpu" and getattr(network, "task", None) == "detection":
+        dtype = torch.float32  # what short numbers do to boxes was not measured
+    return Engine(network, device, dtype, on_trial=precision == "auto", tf32=precision == "tf32")
 
 
 def _choose_flips(members: Sequence[Member]) -> list[str]:

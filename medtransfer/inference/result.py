@@ -130,7 +130,7 @@ class Prediction:
             folder: Made if it is missing.
             overwrite: Replace files that exist.
             probabilities: Of a segmentation, also write ``CASE_probabilities.nii.gz``: one volume a class, stored in 16
-                bits, so that a value is off by at most 0.00001.
+                bits. They come from logits in float16, so that a value may be off by 0.001, of logits of 10 by 0.002.
 
         Raises:
             OutputExistsError: one of them exists and ``overwrite`` is false; then none is written.

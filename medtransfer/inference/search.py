@@ -17,8 +17,9 @@ from .box_fusion import fuse
 from .crop import Box, foreground_box, whole_box
 from .findings import Classification, Detection, Finding, Regression, Segmentation, Several
 from .kinds import Head
-from .member import Member, Record
+from .member import Member
 from .outputs import is_mapped
+from .planning import Record
 from .postprocess import Cleaning
 from .thresholds import Thresholds
 

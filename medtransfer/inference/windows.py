@@ -1,4 +1,4 @@
-"""How a network is run over a volume: whole, or in overlapping windows whose logits are blended.
+"""How a network is run over a volume: whole, in tiles with a halo, or in windows whose logits are blended.
 
 The windows, their weights and their order are those of MONAI's ``sliding_window_inference`` (a test compares them); it
 is not called because importing MONAI takes longer than most predictions, and because the plan must be known before any
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..volumes.padding import centred_margins, pad
+from .tiles import Place, Shape, Tiles, join_tiles
 
-Shape = tuple[int, int, int]
 Run = Callable[[Tensor], Tensor]
 Item = TypeVar("Item")
 SIGMA = 0.125  # of the window's length, as in MONAI and nnU-Net
@@ -53,6 +53,10 @@ class Plan:
         """
         lines = [_starts(*sizes, self.overlap) for sizes in zip(self.padded, self.window, strict=True)]
         return [(first, second, third) for first, second, third in itertools.product(*lines)]
+
+    def turned(self, axis: int) -> Plan:
+        """The same with ``axis`` first."""
+        return Plan(to_front(self.padded, axis), to_front(self.window, axis), self.overlap)
 
 
 def plan_whole(shape: Sequence[int], strides: Sequence[int], patch: Sequence[int] | None) -> Plan:
@@ -97,26 +101,32 @@ def to_front(three: Sequence[Item], axis: int) -> tuple[Item, Item, Item]:
     return three[axis], first, second
 
 
-def run_slabs(run: Run, image: Tensor, plan: Plan, axis: int = 0) -> Iterator[Tensor]:
+def run_slabs(run: Run, image: Tensor, plan: Plan | Tiles, axis: int = 0) -> Iterator[Tensor]:
     """Logits of an image (C, D, H, W), slab by slab along ``axis``; where windows overlap, blended by Gaussian weights.
 
     A slab is given as soon as no further window touches it, so that only one window's depth of logits is held.
 
     Returns:
-        Tensors (K, d, ., .) in float32 with ``axis`` brought to the front of the three; together the whole image.
+        Tensors (K, d, ., .) where ``run`` gives them, with ``axis`` brought to the front of the three; together the
+        whole image.
     """
-    turned = replace(plan, padded=to_front(plan.padded, axis), window=to_front(plan.window, axis))
+    turned = plan.turned(axis)
     moved = image.movedim(axis + 1, 1)
 
     def straight(patch: Tensor) -> Tensor:
         return run(patch.movedim(2, axis + 2).contiguous()).movedim(axis + 2, 2)
 
     margins = _margins(moved, turned.padded)
-    slabs = _blend(straight, moved, turned, margins)
-    return (slab for slab in _cut_slabs(slabs, margins, _shape(moved.shape[1:])) if slab.shape[1])
+
+    def one(place: Place) -> Tensor:
+        start = _shape(span.start for span in place)
+        return straight(_window(moved, start, turned.window, margins)[None])[0]
+
+    slabs = join_tiles(one, turned) if isinstance(turned, Tiles) else _blend(straight, moved, turned, margins)
+    return _cut_slabs(slabs, margins, _shape(moved.shape[1:]))
 
 
-def run_classifier(run: Run, image: Tensor, plan: Plan) -> Tensor:
+def run_classifier(run: Run, image: Tensor, plan: Plan | Tiles) -> Tensor:
     """Logits (K,) in float32 of an image (C, D, H, W); the mean over windows if there are several."""
     margins = _margins(image, plan.padded)
     logits = [run(_window(image, start, plan.window, margins)[None])[0] for start in plan.starts()]
@@ -134,17 +144,18 @@ def gaussian_weights(window: Sequence[int]) -> Tensor:
 def _blend(run: Run, image: Tensor, plan: Plan, margins: Shape) -> Iterator[Tensor]:
     """Finished slabs of the padded volume."""
     if plan.is_whole:
-        yield run(_window(image, (0, 0, 0), plan.window, margins)[None])[0].cpu()
+        yield run(_window(image, (0, 0, 0), plan.window, margins)[None])[0]
         return
-    weights = gaussian_weights(plan.window)
+    weights, norm, total = torch.zeros(0), torch.zeros(0), torch.zeros(0)
     depth, plane = plan.window[0], plan.padded[1:]
-    norm, total = torch.zeros(1, depth, *plane), torch.zeros(0)
     layers = [list(layer) for _, layer in itertools.groupby(plan.starts(), key=lambda start: start[0])]
     ends = [layer[0][0] for layer in layers[1:]] + [plan.padded[0]]
     for layer, end in zip(layers, ends, strict=True):
         for start in layer:
-            logits = run(_window(image, start, plan.window, margins)[None])[0].cpu()
-            total = total if len(total) else torch.zeros(len(logits), depth, *plane)
+            logits = run(_window(image, start, plan.window, margins)[None])[0]
+            if not len(total):
+                weights = gaussian_weights(plan.window).to(logits.device)
+                norm, total = weights.new_zeros(1, depth, *plane), weights.new_zeros(len(logits), depth, *plane)
             place = (0, *start[1:])
             _cut(total, place, plan.window).addcmul_(logits, weights)
             _cut(norm, place, plan.window).add_(weights)
@@ -164,12 +175,16 @@ def _advance(rows: Tensor, count: int) -> None:
 
 
 def _cut_slabs(slabs: Iterable[Tensor], margins: Shape, shape: Shape) -> Iterator[Tensor]:
-    """The slabs without what was padded."""
+    """The slabs without what was padded; none is held while the next is made."""
     first, second, third = (slice(low, low + size) for low, size in zip(margins, shape, strict=True))
     row = 0
     for slab in slabs:
-        yield slab[:, max(0, first.start - row) : max(0, first.stop - row), second, third]
+        part = slab[:, max(0, first.start - row) : max(0, first.stop - row), second, third]
         row += slab.shape[1]
+        del slab
+        if part.shape[1]:
+            yield part
+        del part
 
 
 def _window(image: Tensor, start: Shape, window: Shape, margins: Shape) -> Tensor:

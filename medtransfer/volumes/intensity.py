@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ from ..errors import UsageError
 from ..intensity import Intensity, schemes_of
 from .validate import constant_note
 
+CHUNK = 1 << 18  # voxels that are in double precision at once
 Channel: TypeAlias = npt.NDArray[np.float32]
 Given: TypeAlias = "Intensity | Mapping[str, Any] | Sequence[Intensity | Mapping[str, Any]] | None"
 
@@ -34,14 +36,15 @@ def normalise(array: Channel, intensity: Given = None) -> tuple[Channel, list[st
     array([[0. , 0.5, 1. ]], dtype=float32)
     """
     schemes = read_schemes(intensity, len(array))
-    done = np.empty(array.shape, np.float32)
+    done: list[Channel] = []
     notes, constant = [], []
     for index, (channel, scheme) in enumerate(zip(array, schemes, strict=True)):
         scaled, is_constant, said = _SCHEMES[scheme.scheme](channel, scheme)
-        done[index] = scaled
+        done.append(scaled.copy() if scaled is channel else scaled)
         constant += [str(index)] if is_constant else []
         notes += said
-    return done, [*constant_note(constant), *dict.fromkeys(notes)]
+    whole = done[0][None] if len(done) == 1 else np.stack(done)
+    return whole, [*constant_note(constant), *dict.fromkeys(notes)]
 
 
 def read_schemes(intensity: Given, channels: int) -> list[Intensity]:
@@ -100,9 +103,18 @@ def _zscore(channel: Channel, scheme: Intensity) -> tuple[Channel, bool, list[st
     seen = channel[mask] if mask is not None else channel
     if seen.size == 0:
         return np.zeros_like(channel), True, []
-    mean, deviation = float(seen.mean(dtype=np.float64)), float(seen.std(dtype=np.float64))
-    scaled = ((channel - mean) / (deviation or 1.0)).astype(np.float32)
+    mean = float(seen.mean(dtype=np.float64))
+    deviation = _deviation(seen, mean)
+    scaled = np.subtract(channel, np.float32(mean), dtype=np.float32)
+    scaled /= np.float32(deviation or 1.0)
     return (np.where(mask, scaled, np.float32(0)) if mask is not None else scaled), deviation == 0, []
+
+
+def _deviation(values: npt.NDArray[np.float32], mean: float) -> float:
+    """The standard deviation in double precision, without all values in it at once."""
+    flat = values.reshape(-1)
+    parts = (flat[start : start + CHUNK] - np.float64(mean) for start in range(0, flat.size, CHUNK))
+    return math.sqrt(math.fsum(float(part @ part) for part in parts) / flat.size)
 
 
 _SCHEMES: dict[str, Callable[[Channel, Intensity], tuple[Channel, bool, list[str]]]] = {

@@ -7,7 +7,7 @@ the same as a trilinear resampling of the whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -33,17 +33,28 @@ def restore_rows(slabs: Iterable[Tensor], inner: Shape, outer: Shape, rows: int)
     [[0.5, 2.5, 4.5], [6.5]]
     """
     low, high, share = _taps(inner[0], outer[0])
+    first_rows, last_rows = low.tolist(), high.tolist()
     held = _Held(iter(slabs))
     for start in range(0, outer[0], rows):
         part = slice(start, min(start + rows, outer[0]))
-        first, last = int(low[start]), int(high[part.stop - 1])
-        source = held.rows(first, last + 1)
-        if inner == outer:
-            yield source
-            continue
-        below, above = source[:, low[part] - first], source[:, high[part] - first]
-        between = torch.lerp(below, above, share[part, None, None]) if inner[0] != outer[0] else below
-        yield _in_plane(between, outer[1:])
+        # nothing of it is bound to a name here: it would be held while the next slab is made
+        yield _restored(
+            held.rows(first_rows[start], last_rows[part.stop - 1] + 1),
+            (low[part] - first_rows[start], high[part] - first_rows[start], share[part]),
+            None if inner == outer else outer[1:],
+        )
+
+
+def _restored(source: Tensor, taps: tuple[Tensor, Tensor, Tensor], plane: tuple[int, ...] | None) -> Tensor:
+    return source if plane is None else _in_plane(_between(source, *taps), plane)
+
+
+def _between(source: Tensor, low: Tensor, high: Tensor, share: Tensor) -> Tensor:
+    """Rows that lie between the rows ``low`` and ``high``; on the device of ``source``."""
+    if len(low) == source.shape[1] and not bool(share.any()):
+        return source
+    below, above, weight = (one.to(source.device) for one in (low, high, share))
+    return torch.lerp(source[:, below], source[:, above], weight[:, None, None])
 
 
 def _taps(inner: int, outer: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,24 +72,33 @@ def _in_plane(rows: Tensor, size: tuple[int, ...]) -> Tensor:
 
 @dataclass
 class _Held:
-    """The rows that have come and are still needed; ``start`` is the index of the first."""
+    """The slabs that have come and are still needed; ``start`` and ``stop`` are the rows that they hold."""
 
     slabs: Iterator[Tensor]
     start: int = 0
-    tensor: Tensor | None = None
+    stop: int = 0
+    pieces: list[Tensor] = field(default_factory=list)
 
     def rows(self, first: int, stop: int) -> Tensor:
-        """Rows ``first`` to ``stop``, a view; those before ``first`` are let go."""
-        while self.tensor is None or self.start + self.tensor.shape[1] < stop:
-            slab = next(self.slabs).float()
-            rest = self._from(first)
-            self.tensor = slab if rest is None else torch.cat([rest, slab], dim=1)
-        return self.tensor[:, first - self.start : stop - self.start]
+        """Rows ``first`` to ``stop``, if they lie in one slab a view; those before ``first`` may be let go."""
+        if self.stop < stop:
+            self._let_go(first)
+        while self.stop < stop:
+            self.pieces.append(next(self.slabs).float())
+            self.stop += self.pieces[-1].shape[1]
+        parts = list(self._parts(first, stop))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _from(self, first: int) -> Tensor | None:
-        """What is held from row ``first`` on, None if that is nothing."""
-        if self.tensor is None:
-            return None
-        gone = min(max(0, first - self.start), self.tensor.shape[1])
-        self.start += gone
-        return self.tensor[:, gone:] if gone < self.tensor.shape[1] else None
+    def _parts(self, first: int, stop: int) -> Iterator[Tensor]:
+        low = self.start
+        for piece in self.pieces:
+            high = low + piece.shape[1]
+            if low < stop and first < high:
+                yield piece[:, max(0, first - low) : stop - low]
+            low = high
+
+    def _let_go(self, first: int) -> None:
+        """Forget the rows before ``first``, also their memory, which the next slab may need."""
+        kept = list(self._parts(first, self.stop))
+        self.start = min(first, self.stop)
+        self.pieces = [piece.clone() if piece._is_view() else piece for piece in kept]

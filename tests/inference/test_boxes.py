@@ -20,8 +20,8 @@ from medtransfer.inference.footprint import trace_bytes
 from medtransfer.inference.predictor import Predictor
 from medtransfer.inference.thresholds import Thresholds, choose_thresholds
 from medtransfer.model_zoo.catalog import create_model
+from medtransfer.model_zoo.detection.box_joining import UNCONFIRMED, join_windows
 from medtransfer.model_zoo.detection.box_set import BoxSet
-from medtransfer.model_zoo.detection.box_windows import UNCONFIRMED, join_windows
 from tests.inference.conftest import Cubes
 from tests.inference.test_geometry import SPOT, scan_of_a_ball
 from tests.volumes.test_regrid import ORIENTATIONS

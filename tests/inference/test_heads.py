@@ -61,7 +61,7 @@ def test_an_ensemble_averages_probabilities_and_values() -> None:
     for name in ("organs", "ill"):
         found = [one.heads[name].probabilities for one in (*single, both)]
         shares = [np.array(list(one.values()) if isinstance(one, dict) else one) for one in found]
-        np.testing.assert_allclose(shares[2], (shares[0] + shares[1]) / 2, atol=1e-6)
+        np.testing.assert_allclose(shares[2], (shares[0] + shares[1]) / 2, atol=4e-3)  # logits are kept as float16
     assert both.heads["age"].values["years"] == pytest.approx(single[0].heads["age"].values["years"] + 5)
 
 

@@ -15,8 +15,9 @@ from torch import nn
 
 import medtransfer as mt
 from medtransfer.errors import ResourceError, UsageError
-from medtransfer.inference import assemble, member
-from medtransfer.inference.postprocess import fill_holes, keep_classes, keep_largest
+from medtransfer.inference import assemble, planning
+from medtransfer.inference.components import fill_holes, keep_largest
+from medtransfer.inference.postprocess import keep_classes
 from medtransfer.inference.predictor import Predictor
 from medtransfer.volumes import scratch
 
@@ -39,8 +40,12 @@ def test_an_ensemble_gives_the_mean_of_the_probabilities(pair: Any, scan: Any, t
     path, options = scan(shape=(14, 12, 10)), {"tile": tile, "card": NONE}
     single = [Predictor(network, **options).predict(path).probabilities for network in pair]
     both = Predictor(pair, **options).predict(path)
-    np.testing.assert_allclose(both.probabilities, np.mean(single, axis=0), atol=1e-6)
-    np.testing.assert_array_equal(mask_of(both), np.mean(single, axis=0).argmax(0))
+    # float16 logits, as they are kept
+    np.testing.assert_allclose(both.probabilities, np.mean(single, axis=0), atol=2e-3)
+    mean = np.mean(single, axis=0)
+    clear = np.abs(mean[0] - mean[1]) > 2e-3
+    assert clear.mean() > 0.98
+    np.testing.assert_array_equal(mask_of(both)[clear], mean.argmax(0)[clear])
     assert both.details["models"] == 2
 
 
@@ -53,7 +58,7 @@ def test_members_of_other_spacing_meet_on_the_scans_grid(pair: Any, scan: Any, t
         mt.save(model, folder, card)
     path = scan(shape=(16, 12, 10))
     single = [Predictor(folder).predict(path).probabilities for folder in folders]
-    np.testing.assert_allclose(Predictor(folders).predict(path).probabilities, np.mean(single, axis=0), atol=1e-5)
+    np.testing.assert_allclose(Predictor(folders).predict(path).probabilities, np.mean(single, axis=0), atol=2e-3)
 
 
 def test_models_that_do_not_belong_together_are_refused(networks: Any, pair: Any) -> None:
@@ -86,7 +91,8 @@ def test_a_temperature_softens_probabilities_and_keeps_the_class(networks: Any, 
 def test_flips_average_over_mirror_images(pair: Any, scan: Any, axes: list[int]) -> None:
     path = scan(shape=(8, 7, 6))
     network = pair[0]
-    result = Predictor(network, tile="whole", card={**NONE, "mirror_axes": axes}, tta=True).predict(path)
+    card = {**NONE, "mirror_axes": axes}
+    result = Predictor(network, "cpu", "float32", tile="whole", card=card, tta=True).predict(path)
     image = torch.from_numpy(result.prepared.array)[None]
     images = [image]
     for axis in axes:
@@ -94,7 +100,7 @@ def test_flips_average_over_mirror_images(pair: Any, scan: Any, axes: list[int])
     with torch.no_grad():
         logits = torch.stack([_undo(network.eval()(one), image, one) for one in images]).mean(0)[0]
     expected = result.prepared.restore_logits(logits)
-    torch.testing.assert_close(result.logits, torch.from_numpy(expected), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(result.logits, torch.from_numpy(expected), atol=1e-5, rtol=1e-3)
     assert result.details["flips"] == axes
     assert len(images) == 2 ** len(axes)
 
@@ -147,7 +153,7 @@ def test_rows_in_any_number_give_the_same_mask(
     monkeypatch.setattr(assemble, "CHUNK_BYTES", 1)  # a row at a time
     rows = Predictor(pair[0], tile=tile, card=card).predict(path)
     np.testing.assert_array_equal(mask_of(rows), mask_of(whole))
-    torch.testing.assert_close(rows.logits, whole.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rows.logits, whole.logits, atol=1e-5, rtol=1e-3)
 
 
 def test_logits_that_memory_does_not_hold_are_left_out_or_kept_in_a_file(
@@ -184,7 +190,7 @@ def test_memory_for_one_row_of_windows_is_asked_for(pair: Any, scan: Any, monkey
     def none(needed: int, what: str) -> None:
         raise ResourceError(f"{what} needs {needed}")
 
-    monkeypatch.setattr(member, "require_memory", none)
+    monkeypatch.setattr(planning, "require_memory", none)
     # 3 x 8 rows x (9 x 8) of the other axes x 4 bytes, along the longest axis
     with pytest.raises(ResourceError, match=f"one row of windows needs {3 * 4 * 8 * 9 * 8}"):
         Predictor(pair[0], tile=(8, 8, 8), card=NONE).predict(scan(shape=(9, 8, 30)))

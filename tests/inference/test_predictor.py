@@ -16,6 +16,7 @@ import medtransfer as mt
 from medtransfer.checkpoint.card import ModelCard
 from medtransfer.devices import choose_device, choose_precision
 from medtransfer.errors import ModelError, OutputExistsError, ResourceError, UsageError, VolumeError
+from medtransfer.inference import planning
 from medtransfer.inference.engine import Engine
 from medtransfer.inference.predictor import Predictor
 from medtransfer.volumes.read import read_volume
@@ -158,7 +159,7 @@ def test_instance_norms_keep_the_window_of_training(networks: Any, scan: Any) ->
     def windows(norm: Any, **options: Any) -> list[int]:
         card = {"patch_size": [8, 8, 8]}
         return (
-            Predictor(networks["convolutions"](norm), card=card, **options)
+            Predictor(networks["convolutions"](norm), precision="float32", card=card, **options)
             .predict(scan(shape=(20, 9, 9)))
             .details["window"]
         )
@@ -166,8 +167,8 @@ def test_instance_norms_keep_the_window_of_training(networks: Any, scan: Any) ->
     assert windows(nn.BatchNorm3d) == [20, 9, 9]
     assert windows(nn.InstanceNorm3d) == [8, 8, 8]
     assert windows(nn.InstanceNorm3d, tile="whole") == [20, 9, 9]
-    # without room for one pass the card's patch is the window, and without room for that it is said
-    assert windows(nn.BatchNorm3d, memory=8e-5) == [8, 8, 8]
+    # without room for one pass there are tiles with a halo, and without room for the smallest window it is said
+    assert windows(nn.BatchNorm3d, memory=8e-5) == [8, 9, 9]
     with pytest.raises(ResourceError, match="one window of 8x8x8 voxels needs about"):
         windows(nn.BatchNorm3d, memory=1e-6)
 
@@ -340,24 +341,44 @@ def _out_of_memory_above(predictor: Predictor, voxels: int, monkeypatch: pytest.
     monkeypatch.setattr(predictor.engine.network, "forward", limited)
 
 
+def _no_memory(*_: Any) -> None:
+    raise MemoryError
+
+
 def test_e07_one_pass_that_runs_out_of_memory_is_done_in_windows_and_said(
     networks: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card, network = {"patch_size": [32, 32, 32]}, networks["convolutions"](nn.BatchNorm3d)
     image = scan(shape=(70, 40, 36))
-    windows = Predictor(network, device="cpu", tile=(32, 32, 32), card=card).predict(image)
-    predictor = Predictor(network, device="cpu", card=card)
-    _out_of_memory_above(predictor, 40_000, monkeypatch)
+    windows = Predictor(network, "cpu", "float32", tile=(32, 32, 32), overlap=0.5, card=card).predict(image)
+    predictor = Predictor(network, "cpu", "float32", card=card)
+    _out_of_memory_above(predictor, 32**3, monkeypatch)
+    monkeypatch.setattr(planning, "measure_halo", _no_memory)
     result = predictor.predict(image)
     assert np.array_equal(np.asarray(result.labels.dataobj), np.asarray(windows.labels.dataobj))
     assert "run in windows of 32x32x32 voxels" in result.warnings[-1]
     assert result.details["window"] == [32, 32, 32]
 
 
+def test_e07_one_pass_that_runs_out_of_memory_is_done_in_tiles(
+    networks: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network, image = networks["convolutions"](nn.BatchNorm3d), scan(shape=(70, 40, 36))
+    whole = Predictor(network, "cpu", "float32", card=NONE).predict(image)
+    predictor = Predictor(network, "cpu", "float32", card=NONE)
+    _out_of_memory_above(predictor, 40_000, monkeypatch)
+    result = predictor.predict(image)
+    assert result.details["halo"] == [2, 2, 2]
+    torch.testing.assert_close(result.logits, whole.logits, atol=1e-4, rtol=1e-3)
+    assert "no memory for one pass over 70x40x36 voxels" in result.warnings[-1]
+
+
 def test_e07_windows_that_run_out_of_memory_too_end_with_the_estimate(
     networks: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = Predictor(networks["convolutions"](nn.BatchNorm3d), device="cpu", card={"patch_size": [32, 32, 32]})
+    network = networks["convolutions"](nn.BatchNorm3d)
+    predictor = Predictor(network, "cpu", "float32", card={"patch_size": [32, 32, 32]})
     _out_of_memory_above(predictor, 1000, monkeypatch)
     with pytest.raises(ResourceError, match=r"one pass over 32x32x32 voxels on cpu \(about .*B\)") as caught:
         predictor.predict(scan(shape=(70, 40, 36)))

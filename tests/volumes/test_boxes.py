@@ -15,7 +15,6 @@ from medtransfer.errors import UsageError
 from medtransfer.volumes.boxes import (
     box_volumes,
     boxes_from_world,
-    boxes_of_labels,
     boxes_to_world,
     clip_boxes,
     draw_boxes,
@@ -23,6 +22,7 @@ from medtransfer.volumes.boxes import (
 )
 from medtransfer.volumes.grid import Grid
 from medtransfer.volumes.regrid import build_regrid
+from medtransfer.volumes.structures import boxes_of_labels
 
 from .test_regrid import ORIENTATIONS, build_affine, spacings
 
