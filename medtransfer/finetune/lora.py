@@ -8,18 +8,15 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from mmcv.cnn.bricks import wrappers
 from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
+from ..model_zoo.layer_types import torch_type
 from .parts import ENCODER, names_of, unwrapped
 from .select import What, select
 
 #: exactly these: a subclass may use its weight in another way, as ACS convolutions do
-KINDS = (
-    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-    *(wrappers.Linear, wrappers.Conv2d, wrappers.Conv3d, wrappers.ConvTranspose2d, wrappers.ConvTranspose3d),
-)
+KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Layer = nn.Linear | Convolution | Transposed
@@ -110,7 +107,7 @@ def _has_pair(layer: Layer) -> bool:
 
 def _layers(model: nn.Module, what: What | None) -> dict[str, Layer]:
     chosen = {id(parameter) for parameter in select(model, what)}
-    plain = ((name, module) for name, module in model.named_modules() if type(module) in KINDS)
+    plain = ((name, module) for name, module in model.named_modules() if torch_type(module) in KINDS)
     layers = {name: layer for name, layer in plain if isinstance(layer, Layer) and id(layer.weight) in chosen}
     if not layers:
         raise UsageError(

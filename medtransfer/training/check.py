@@ -22,6 +22,7 @@ from ..errors import ConfigError
 from ..finetune.plan import read_finetune
 from ..version import __version__
 from . import registry
+from .compiling import read_compile
 from .config import SECTION_KEYS, did_you_mean
 
 # words of a config that are not mmengine's
@@ -150,6 +151,7 @@ def _check_sections(cfg: Config) -> None:
         _check_words(loader, cfg.get(loader) or {}, LOADER_KEYS)
     if not isinstance(cfg.get("calibrate", False), bool):
         raise ConfigError(f"calibrate must be True or False, got {cfg.calibrate!r}")
+    read_compile(cfg.get("compile"))
     read_finetune(cfg.get("finetune"))
     read_split(cfg.get("split"))
     read_plan(cfg.get("preprocessing"))

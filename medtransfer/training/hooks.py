@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -25,14 +24,10 @@ from ..reporting.curves import curves_png
 from .averaging import averaged
 from .checkpoint_hooks import plain_model
 from .checkpoints import not_finite
+from .late import LateNumbers
 from .registry import HOOKS
 
 Metrics = Mapping[str, float]
-
-
-def _loss(outputs: Mapping[str, Any] | None) -> float:
-    loss = (outputs or {}).get("loss", 0.0)
-    return float(loss.detach()) if isinstance(loss, torch.Tensor) else float(loss)
 
 
 class StopAtNaN(Hook):
@@ -45,20 +40,33 @@ class StopAtNaN(Hook):
 
     def __init__(self, steps: int = 1) -> None:
         self.steps, self._in_a_row, self._cases = steps, 0, ""
+        self._numbers = LateNumbers[tuple[int, str]]()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
     ) -> None:
-        """Look at the loss of the step.
+        """Look at the loss of the step; on a GPU at that of the step before, so that nothing waits.
 
         Raises:
-            MedTransferError: it is NaN or infinite; the cases of the batch are named.
+            MedTransferError: it is NaN or infinite; the step and the cases of its batch are named.
         """
-        loss = _loss(outputs)
         self._cases = ", ".join(dict.fromkeys((data_batch or {}).get("case", ())))
-        self._in_a_row = 0 if math.isfinite(loss) else self._in_a_row + 1
-        if self._in_a_row >= self.steps:
-            raise self._error(f"the loss is {loss} at step {runner.iter + 1}")
+        self._numbers.put((runner.iter + 1, self._cases), {"loss": (outputs or {}).get("loss", 0.0)})
+        self._look()
+
+    def before_val(self, runner: Runner) -> None:
+        """Look at all losses: what is validated may be kept."""
+        self._look(all_of_them=True)
+
+    def after_train(self, runner: Runner) -> None:
+        """Look at all losses."""
+        self._look(all_of_them=True)
+
+    def _look(self, all_of_them: bool = False) -> None:
+        for (step, cases), found in self._numbers.come(all_of_them):
+            self._in_a_row = 0 if math.isfinite(found["loss"]) else self._in_a_row + 1
+            if self._in_a_row >= self.steps:
+                raise self._error(f"the loss is {found['loss']} at step {step}", cases)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Look at the weights: a gradient may be NaN where the loss was a number still.
@@ -66,13 +74,14 @@ class StopAtNaN(Hook):
         Raises:
             MedTransferError: weights that are NaN or infinite; the older checkpoints stay.
         """
+        self._look(all_of_them=True)
         wrong, step = not_finite(checkpoint["state_dict"]), checkpoint["meta"]["iter"]
         if wrong:
-            raise self._error(f"{len(wrong)} tensors hold NaN after step {step}, {wrong[0]} among them")
+            raise self._error(f"{len(wrong)} tensors hold NaN after step {step}, {wrong[0]} among them", self._cases)
 
-    def _error(self, reason: str) -> MedTransferError:
+    def _error(self, reason: str, cases: str) -> MedTransferError:
         hint = "Take a smaller learning rate or clip gradients; the last checkpoint and best/ are from before"
-        return MedTransferError(f"{reason}, with the cases {self._cases}", hint=hint)
+        return MedTransferError(f"{reason}, with the cases {cases}", hint=hint)
 
 
 class BestModel(Hook):
@@ -138,7 +147,8 @@ class ProgressBar(Hook):
     ) -> None:
         """Move it."""
         if self._progress is not None:
-            text = f"training  loss {_loss(outputs):.3f}"
+            known = runner.message_hub.log_scalars.get("train/loss")
+            text = f"training  loss {known.current():.3f}" if known is not None else "training"
             self._progress.update(self._task, completed=runner.iter + 1, description=text)
 
     def after_train(self, runner: Runner) -> None:

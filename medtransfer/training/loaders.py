@@ -59,6 +59,8 @@ def build_loaders(cfg: Config, saved_seed: int | None = None) -> dict[str, DataL
 
 def _build(part: Mapping[str, Any], seed: int) -> DataLoader[Any]:
     loader = dict(part)
+    # from such memory a batch goes to a GPU while that computes
+    loader.setdefault("pin_memory", torch.cuda.is_available())
     if loader.get("num_workers"):
         loader.setdefault("timeout", TIMEOUT)
         workers.warn_of_many(int(loader["num_workers"]))

@@ -17,6 +17,7 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from ..adapter.report import TransferReport
+from ..allocator import reused_memory
 from ..data.dataset import CaseDataset
 from ..errors import OutputExistsError, UsageError
 from . import (
@@ -24,11 +25,13 @@ from . import (
     detector,
     faults,
     hooks,
+    late,
     loops,
     metrics,
     multitask,
     multitask_scores,
     norms,
+    optimizers,
     policies,
     precision,
     registry,
@@ -55,8 +58,8 @@ __all__ = ["find_config", "list_configs", "read_config", "run"]
 SHARED_KEYS = ("data_root", "boxes", "targets", "split", "preprocessing", "patch_size")
 # importing these rooms' modules registers what they define
 REGISTERED = (
-    *(checkpoint_hooks, detector, hooks, loops, metrics, multitask, multitask_scores, norms, policies),
-    *(precision, schedule, tasks),
+    *(checkpoint_hooks, detector, hooks, late, loops, metrics, multitask, multitask_scores, norms, optimizers),
+    *(policies, precision, schedule, tasks),
 )
 
 
@@ -151,7 +154,7 @@ def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
         runner.logger.warning(warning)
     size = f"batch_size {cfg.train_dataloader.get('batch_size')} and patch_size {cfg.get('patch_size')}"
     try:
-        with faults.named(size):
+        with faults.named(size), reused_memory():
             runner.train()
     finally:
         for hook in runner.hooks:

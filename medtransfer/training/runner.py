@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.device import get_device
@@ -18,6 +18,8 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
+from .checkpoint_hooks import plain_model
+from .compiling import compile_network
 from .norms import synchronise_without_cuda
 
 
@@ -78,6 +80,12 @@ class TrainingRunner(Runner):
         if isinstance(loop, dict) and "type" not in loop and not loop.get("by_epoch", True):
             loop = {"type": "IterBasedTrainLoop", **{key: loop[key] for key in loop if key != "by_epoch"}}
         return super().build_train_loop(loop)
+
+    def _maybe_compile(self, target: str) -> None:
+        # mmengine's compiles the whole step, hooks of the data included, before it knows whether it can
+        if target == "train_step":
+            dtype = getattr(self.optim_wrapper, "dtype", torch.float32)
+            compile_network(cast("nn.Module", plain_model(self).network), self.cfg.get("compile"), dtype)
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         """mmengine's logger; standard output belongs to results, so it writes to stderr."""

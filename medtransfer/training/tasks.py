@@ -54,7 +54,7 @@ class Task(BaseModel):
         channels_last: bool = False,
         data_preprocessor: Any = None,
     ) -> None:
-        super().__init__(data_preprocessor)
+        super().__init__(data_preprocessor or {"type": "BaseDataPreprocessor", "non_blocking": True})
         self.network = network if isinstance(network, nn.Module) else MODELS.build(dict(network))
         self.penalty: Callable[[], Tensor] | None = None
         self._layout = torch.channels_last_3d if channels_last else torch.contiguous_format
