@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from torch import nn
 
 from ..checkpoint.source import file_sha256
 from ..errors import MedTransferError, TransferError, UsageError
 from ..model_zoo.catalog import create_model
+from ..model_zoo.hollow import hollow
 from .dialects.base import Home, part_of
 from .misfit import refuse_misfit
 from .persist import card_of, save
@@ -49,7 +49,7 @@ def convert(
         UsageError: ``num_classes`` is missing for an encoder alone, or given for weights that have a head.
         OutputExistsError: the folder exists.
 
-    >>> import tempfile, medtransfer as mt
+    >>> import tempfile, torch, medtransfer as mt
     >>> file, folder = (Path(tempfile.mkdtemp()) / name for name in ("net.pth", "net"))
     >>> network = create_model("resnet10", num_classes=3, base_channels=4, stem_channels=4)
     >>> torch.save({"state_dict": network.state_dict()}, file)
@@ -93,7 +93,7 @@ def _home(weights: SourceWeights, num_classes: int | None) -> Home:
 
 def _refuse_claims(weights: SourceWeights, home: Home) -> None:
     """Before any memory is asked for: a file can claim a network of any size."""
-    with torch.device("meta"):
+    with hollow():
         state = _build(weights, home).state_dict()
     claimed = sum(tensor.numel() for name, tensor in state.items() if part_of(name) != "head")
     held = sum(tensor.numel() for tensor in weights.tensors.values())

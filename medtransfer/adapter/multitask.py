@@ -7,11 +7,11 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..errors import ModelError
 from ..model_zoo.encoder import Encoder
+from ..model_zoo.hollow import hollow
 from ..model_zoo.multitask import MultiTask
 from ..model_zoo.task_heads import head_words
 from ..model_zoo.unet import UNet
@@ -76,7 +76,7 @@ def to_single_task(network: MultiTask, head: str, share: bool = True) -> UNet | 
     elif given["task"] == "segmentation":
         own = {word: value for word, value in given.items() if word not in ("task", "num_classes")}
         # on the meta device, since every tensor of the decoder is replaced
-        with torch.device("meta"):
+        with hollow():
             single = UNet.around(taken.encoder, outputs, **own)
     else:
         raise ModelError(f"the head {head!r} is a regression, and no network of one task gives values",

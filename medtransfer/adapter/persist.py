@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import torch
 from torch import Tensor, nn
 
 from ..checkpoint.card import MULTITASK, RESTORATION, Architecture, HeadCard, ModelCard, Task
 from ..checkpoint.folder import read_model_folder, write_model_folder
 from ..errors import CheckpointError, MedTransferError, ModelError, UsageError
 from ..model_zoo.catalog import create_model
+from ..model_zoo.hollow import hollow
 
 SAVE_AGAIN = "Save the folder again with medtransfer.save"
 
@@ -151,7 +151,7 @@ def load(folder: str | Path) -> nn.Module:
 
 def _without_memory(architecture: Architecture) -> nn.Module:
     """The network on the meta device: shapes are compared before any memory is asked for, a card may claim any size."""
-    with torch.device("meta"):
+    with hollow():
         return create_model(architecture.name, **architecture.arguments)
 
 

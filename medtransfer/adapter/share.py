@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..errors import ModelError
@@ -13,11 +12,12 @@ from ..model_zoo import detection
 from ..model_zoo.catalog import create_model
 from ..model_zoo.detection.detector import Detector
 from ..model_zoo.encoder import Encoder, origin_of
+from ..model_zoo.hollow import hollow
 from ..model_zoo.multitask import MultiTask
 from ..model_zoo.unet import UNet
 from .heads import fc_to_conv
 
-#: kind of detector -> class, which is loaded when one is built since it brings monai
+#: kind of detector -> class, which is loaded when one is built
 DETECTOR_KINDS = {"faster_rcnn": "FasterRCNN", "retinanet": "RetinaNet"}
 
 
@@ -66,7 +66,7 @@ def to_classifier(segmenter: nn.Module, num_classes: int, share: bool = True) ->
     if origin is None:
         raise _no_stages("to_classifier", segmenter)
     # on the meta device, since every tensor but the head's is replaced
-    with torch.device("meta"):
+    with hollow():
         head = {"head_type": "classification", "num_classes": num_classes}
         classifier = create_model(origin["name"], **{**origin["arguments"], **head})
     assert isinstance(classifier, Encoder)
@@ -125,7 +125,7 @@ def encoder_of(network: nn.Module, function: str = "to_multitask") -> Encoder:
     if origin is None:
         raise _no_stages(function, network)
     # on the meta device, since every tensor is replaced
-    with torch.device("meta"):
+    with hollow():
         encoder = create_model(origin["name"], **{**origin["arguments"], "num_classes": None, "head_type": None})
     assert isinstance(encoder, Encoder)
     encoder.adopt(network.stages())  # type: ignore[operator]
@@ -179,7 +179,7 @@ def to_fcn(classifier: nn.Module, share: bool = True, fcn_stride: int | None = N
         )
     record = classifier.architecture
     # on the meta device, since every tensor is replaced
-    with torch.device("meta"):
+    with hollow():
         skips = {} if fcn_stride is None else {"fcn_stride": fcn_stride}
         fcn = create_model(record["name"], **{**record["arguments"], "head_type": "fcn", **skips})
     assert isinstance(fcn, Encoder)

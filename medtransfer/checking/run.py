@@ -19,7 +19,6 @@ from .checkup import Checkup
 from .exam import Examined, examine
 from .facts import Problem, in_order
 from .outliers import dataset_notes, unlike_the_others
-from .page import write_report
 
 DOCUMENT, PAGE = "check.json", "check.html"
 WORKERS = 2
@@ -61,6 +60,9 @@ def check(
     report = outputs[1] if outputs else None
     checkup = _checked(Path(data), found, workers, progress, start, report)
     if outputs:
+        # matplotlib takes a while to be read
+        from .page import write_report
+
         write_report(checkup, outputs[1], workers)
         write_json(outputs[0], checkup.to_dict())
     return checkup

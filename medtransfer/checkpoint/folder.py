@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,6 @@ from ..errors import CheckpointError, OutputExistsError, ResourceError
 from ..files import atomic_folder
 from ..version import __version__
 from .card import CARD_NAME, ModelCard, folder_member, format_card, read_card
-from .readme import render_readme
 from .safetensors_file import load_safetensors
 from .source import file_sha256, read_steadily
 from .tensor_checks import MAX_TENSORS, nonfinite_keys, tensor_fault
@@ -64,7 +64,9 @@ def write_model_folder(
         (part / CARD_NAME).write_bytes(format_card(card))
         # safetensors makes its files readable by their owner only, whatever the umask says
         (part / WEIGHTS_NAME).chmod((part / CARD_NAME).stat().st_mode)
-        (part / README_NAME).write_text(render_readme(card, folder.name), encoding="utf-8")
+        # brings jinja2, which readers of folders need not wait for
+        readme = import_module(".readme", __package__).render_readme(card, folder.name)
+        (part / README_NAME).write_text(readme, encoding="utf-8")
     return card
 
 

@@ -45,8 +45,8 @@ def _add_network(group: Any) -> None:
     add("--precision", default="auto", help="auto, float32, bfloat16 or float16 (auto)")
     add("--tile", metavar="VOXELS", type=_tile, default="auto",
         help="auto, whole, or the size of a window on the working grid: 96 or 96,96,64 (auto)")  # fmt: skip
-    add("--overlap", metavar="SHARE", type=number_between(0, 0.9), default=0.5,
-        help="share by which windows overlap (0.5)")  # fmt: skip
+    add("--overlap", metavar="SHARE", type=number_between(0, 0.9),
+        help="share by which windows overlap (tiles: as much as the network asks for, others: 0.5)")  # fmt: skip
     add("--memory", metavar="GIB", type=number_between(0.01, math.inf), help="memory that one pass may take")
     add(
         "--tta",

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ..errors import ConfigError, DatasetError
-from ..volumes.boxes import BoxOf, boxes_of_labels
 from ..volumes.padding import centred_margins
+from ..volumes.structures import BoxOf, boxes_of_labels
 from .box_list import BoxFormat
 from .box_targets import BoxTargets, mask_targets
 from .box_transforms import build_box_augmentation

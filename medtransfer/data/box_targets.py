@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..volumes.boxes import BoxOf, box_volumes, boxes_of_labels, clip_boxes, number_structures
+from ..volumes.boxes import box_volumes, clip_boxes
+from ..volumes.structures import BoxOf, boxes_of_labels, number_structures
 
 Shape = tuple[int, ...]
 
@@ -94,7 +95,7 @@ def mask_targets(labels: Tensor, each: BoxOf, smallest: int = 1) -> tuple[Tensor
 
     Args:
         labels: (1, D, H, W), class numbers.
-        each: See `medtransfer.volumes.boxes.boxes_of_labels`.
+        each: See `medtransfer.volumes.structures.boxes_of_labels`.
         smallest: Structures of fewer voxels are left out.
 
     Returns:

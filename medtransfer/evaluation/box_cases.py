@@ -15,10 +15,11 @@ from ..data.cases import Case, ListedBoxes
 from ..errors import DatasetError, VolumeError, describe_error
 from ..reporting.words import listed
 from ..scoring.matching import Boxes
-from ..volumes.boxes import boxes_of_labels, boxes_to_world
+from ..volumes.boxes import boxes_to_world
 from ..volumes.grid import Grid
 from ..volumes.header_grid import read_grid
 from ..volumes.read import read_labels
+from ..volumes.structures import boxes_of_labels
 from .box_files import BoxDocument, BoxSource, FoundBox, read_document
 from .names import Names
 from .settings import BoxSettings

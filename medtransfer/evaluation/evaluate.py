@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ..errors import DatasetError, UsageError
 from ..scoring.matching import Hit
-from ..volumes.boxes import BoxOf
+from ..volumes.structures import BoxOf
 from .box_files import is_detection
 from .detections import BoxScorer
 from .documents import chosen_task, head_masks

@@ -13,7 +13,6 @@ from ..files import atomic_file, refuse_existing, refuse_unusable_folder, write_
 from ..reporting.spreadsheet import quoted
 from ..version import __version__
 from .findings import Findings, Model
-from .page import write_evaluation_page
 from .wording import summary_text
 
 FILES = ("evaluation.csv", "evaluation.json", "evaluation.html")
@@ -65,6 +64,9 @@ class Evaluation(Findings):
         """
         home = refuse_outputs(folder, overwrite)
         home.mkdir(parents=True, exist_ok=True)
+        # matplotlib takes a while to be read
+        from .page import write_evaluation_page
+
         pictures = write_evaluation_page(self, home, overwrite)
         write_json(home / FILES[1], self.to_dict(), overwrite)
         write_csv(self.table, home / FILES[0], overwrite)

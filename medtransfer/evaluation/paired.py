@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest, wilcoxon
 
 from ..scoring.classification import CASE_SCORES, mean_defined
 from .classified import Classified
@@ -159,10 +160,15 @@ def _difference(
     finite = np.isfinite(a) & np.isfinite(b)
     by_patient = _by_patient((a[finite] - b[finite]), np.asarray(patients)[finite])
     differing = by_patient[by_patient != 0]
-    p = float(wilcoxon(differing).pvalue) if len(differing) >= LEAST_PATIENTS else None
+    p = _p_value("wilcoxon", differing) if len(differing) >= LEAST_PATIENTS else None
     low, high = interval((draws[0] - draws[1])[1:])
     ends = (float(draws[0][0]), float(draws[1][0]), low, high)
     return Difference(of, score, *ends, wins, ties, losses, len(differing), p)
+
+
+def _p_value(test: str, *given: Any) -> float:
+    # read when it is needed: it takes longer than scoring a mask
+    return float(getattr(import_module("scipy.stats"), test)(*given).pvalue)
 
 
 def _by_patient(values: Floats, patients: npt.NDArray[np.str_]) -> Floats:
@@ -182,7 +188,7 @@ def _classified(first: Drawn, second: Drawn, score: str) -> Difference:
     # of cases of one patient, McNemar's test would take each for a trial of its own
     independent = len(set(a.patients)) == len(a.patients)
     tested = score == "accuracy" and independent and wins + losses > 0
-    p = float(binomtest(wins, wins + losses).pvalue) if tested else None
+    p = _p_value("binomtest", wins, wins + losses) if tested else None
     low, high = interval((draws[0] - draws[1])[1:])
     ends = (float(draws[0][0]), float(draws[1][0]), low, high)
     count = len(set(a.patients))

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from ..errors import UsageError
 from ..scoring.matching import Hit
-from ..volumes.boxes import BoxOf
+from ..volumes.structures import BoxOf
 
 TOLERANCE_MM = 2.0
 IOU = 0.5

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -27,6 +28,8 @@ def auroc(scores: Floats, is_class: Bools) -> Floats:
     """
     wanted = is_class.sum(axis=-1)
     pairs = wanted * (is_class.shape[-1] - wanted)
+    # read when it is needed: it takes longer than scoring a mask
+    rankdata = import_module("scipy.stats").rankdata
     above = (rankdata(scores, axis=-1) * is_class).sum(axis=-1) - wanted * (wanted + 1) / 2
     return _over(above, pairs)
 

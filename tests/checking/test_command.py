@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medtransfer.checking import run
+from medtransfer.checking import page
 from medtransfer.cli import check as command
 from medtransfer.cli import main
 from tests.checking.conftest import SHAPE, Dataset, save
@@ -27,7 +27,7 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sound_dataset_exits_with_0(
     make_dataset: Make, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "write_report", lambda checkup, path, workers: path.parent.mkdir())
+    monkeypatch.setattr(page, "write_report", lambda checkup, path, workers: path.parent.mkdir())
     assert main.run(["check", str(make_dataset(2).root), "-o", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     assert "no problem was found" in out

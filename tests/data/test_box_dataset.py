@@ -21,8 +21,9 @@ from medtransfer.errors import ConfigError, DatasetError
 from medtransfer.training import registry
 from medtransfer.training.loaders import build_loaders
 from medtransfer.training.runner import mmengine_scope
-from medtransfer.volumes.boxes import boxes_of_labels, boxes_to_world
+from medtransfer.volumes.boxes import boxes_to_world
 from medtransfer.volumes.grid import Grid
+from medtransfer.volumes.structures import boxes_of_labels
 
 from .conftest import write_volume
 
