@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint slow battery
+.PHONY: demo test lint slow battery benchmark
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,itk,dicom,view,test]'
@@ -27,3 +27,7 @@ slow: .venv/ready
 # every row of the battery of bad input and faults, as a table: docs/robustness.md
 battery: .venv/ready
 	$(BIN)/python -m tests.battery --numprocesses=2 --dist=loadfile
+
+# ratios beside what people use: docs/speed.md and the README's table
+benchmark: .venv/ready
+	$(BIN)/python -m benchmarks.speed --write

@@ -64,6 +64,15 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return _PRECISIONS[name]
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """As users write it.
+
+    >>> dtype_name(torch.float16)
+    'float16'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
 @cache
 def fastest_dtype(kind: str) -> torch.dtype:
     """The short numbers of a kind of device, if convolutions are faster in them there.
@@ -75,11 +84,16 @@ def fastest_dtype(kind: str) -> torch.dtype:
         return torch.float16
     if kind != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return torch.float32
-    if torch.cpu._is_amx_tile_supported() and "ONEDNN_MAX_CPU_ISA" not in os.environ:
+    if has_matrix_units() and "ONEDNN_MAX_CPU_ISA" not in os.environ:
         return torch.bfloat16
     # in turn and the quickest of each: other programs may be busy here
     short, full = zip(*((_seconds(torch.bfloat16), _seconds(torch.float32)) for _ in range(5)), strict=True)
     return torch.bfloat16 if min(short) * _GAIN < min(full) else torch.float32
+
+
+def has_matrix_units() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 (AMX), whatever a user lets oneDNN take of it."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def _seconds(dtype: torch.dtype) -> float:

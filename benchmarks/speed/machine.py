@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from medtransfer.allocator import reused_memory
+from medtransfer.devices import dtype_name
 from medtransfer.lowering.lower import lower
 
 from .layers import Clock, Limits, Work, network_work
@@ -66,8 +67,7 @@ def _shares(
 ) -> list[Row]:
     """Rates beside that of the matrix product of the same round."""
     flops = sum(work[layer].flops for layer in clock.layers) / 1e9
-    number = str(dtype).removeprefix("torch.")
-    beside = f"matrix product, {number}"
+    beside = f"matrix product, {dtype_name(dtype)}"
     together = [sum(times) for times in zip(*clock.seconds.values(), strict=True)]
     title = f"{TITLES[name]}, {flops:.0f} GFLOP in {len(clock.layers)} of {len(work)} convolutions"
     found = [

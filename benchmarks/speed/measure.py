@@ -24,6 +24,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 #: in these units less is better, so that the rival's number is divided by ours; in all others ours by the rival's
 COSTS = ("s", "ms", "s/Mvoxel", "MiB")
+MIB = 1 << 20
 _STATUS = Path("/proc/self/status")
 
 
@@ -77,6 +78,10 @@ class Peak:
     call: int
     device: int = 0
     seconds: float = 0.0
+
+    def mib(self, device: str) -> float:
+        """What the call took, in MiB: of the process on a CPU, of the device on a GPU."""
+        return (self.call if device == "cpu" else self.device) / MIB
 
 
 def alternate(

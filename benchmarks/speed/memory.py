@@ -14,7 +14,7 @@ import torch
 import medtransfer as mt
 from medtransfer.inference.predictor import Predictor
 
-from .measure import Peak, Row, alone, compare, peak_memory
+from .measure import MIB, Peak, Row, alone, compare, peak_memory
 from .nnunet import missing, save_checkpoint
 from .nnunet import ours as nnunet_ours
 from .nnunet import theirs as nnunet_theirs
@@ -22,7 +22,6 @@ from .options import Options
 from .ways import Scene, build, random_scan
 
 HERE = __name__
-MIB = 2**20
 LARGE = 512
 
 
@@ -41,9 +40,8 @@ def rows(options: Options) -> list[Row]:
 
 
 def pair(what: str, mine: Peak, theirs: Peak, beside: str, options: Options) -> Row:
-    """On a CPU the call's part of the process, on a GPU what was allocated there."""
-    chosen = [(peak.call if options.device == "cpu" else peak.device) / MIB for peak in (mine, theirs)]
-    return compare(what, chosen[:1], chosen[1:], "MiB", beside)
+    """What one call of each took."""
+    return compare(what, [mine.mib(options.device)], [theirs.mib(options.device)], "MiB", beside)
 
 
 def _nnunet(options: Options) -> list[Row]:

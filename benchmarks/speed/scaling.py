@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .measure import Peak, Row, alone, compare, peak_memory
-from .memory import MIB
 from .options import Options
 
 MAKER = "benchmarks.speed.scaling:prediction"
@@ -35,10 +34,10 @@ def _rows(size: int, classes: int, options: Options) -> list[Row]:
 
 def both(what: str, megavoxels: float, mine: Peak, theirs: Peak | None, device: str = "cpu") -> list[Row]:
     """A row of time and one of memory."""
-    values = [(seconds(mine, megavoxels), "s/Mvoxel"), (memory(mine, device), "MiB")]
+    values = [(seconds(mine, megavoxels), "s/Mvoxel"), (mine.mib(device), "MiB")]
     if theirs is None:
         return [alone(what, value, unit, note="MONAI only with --long") for value, unit in values]
-    rivals = [seconds(theirs, megavoxels), memory(theirs, device)]
+    rivals = [seconds(theirs, megavoxels), theirs.mib(device)]
     return [compare(what, [value], [rival], unit, RIVAL) for (value, unit), rival in zip(values, rivals, strict=True)]
 
 
@@ -49,11 +48,6 @@ def seconds(peak: Peak, megavoxels: float) -> float:
     2.0
     """
     return peak.seconds / megavoxels
-
-
-def memory(peak: Peak, device: str) -> float:
-    """MiB that the call added; on a GPU all that was allocated there."""
-    return (peak.call if device == "cpu" else peak.device) / MIB
 
 
 def prediction(size: int, classes: int, way: str, device: str) -> Any:

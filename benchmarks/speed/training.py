@@ -23,21 +23,22 @@ from medtransfer.training.optimizers import AdamW
 from medtransfer.training.precision import MixedPrecision, fast_dtype
 from medtransfer.training.tasks import Segmenter
 
+from .loader import loader_calls, loader_rows
 from .measure import Row, alone, alternate, compare, peak_memory
+from .memory import pair
 from .options import Options
 from .ways import build
 
 Batch = dict[str, Tensor]
 Step = Callable[[], float]
 HERE = "benchmarks.speed.training"
-TARGET = "at least 1.3"
+TARGET = "≥ 1.3"
 RATE, BATCH = 1e-3, 2
 PLAIN = "plain PyTorch, bfloat16 autocast"
-MIB = 1 << 20
 
 
 def rows(options: Options) -> list[Row]:
-    """Steps of ResUNet-18 for each patch, their memory, and whether the losses agree."""
+    """Steps of ResUNet-18 for each patch, the loader beside them, their memory, and whether the losses agree."""
     edges = (32,) if options.quick else (64, 96)
     found = [row for edge in edges for row in _speed(edge, options)]
     return [*found, _memory(edges[-1], options), _agreement(32 if options.quick else 64, options)]
@@ -54,6 +55,7 @@ def _speed(edge: int, options: Options) -> list[Row]:
     steps = {name: _MAKERS[way](network, options.device) for name, (way, network) in ways.items()}
     with reused_memory():
         calls: dict[str, Callable[[], object]] = {name: lambda s=step: s(batch) for name, step in steps.items()}  # type: ignore[misc]
+        calls |= loader_calls(edge, BATCH, options.device)
         seconds = alternate(calls, 3 if options.quick else 7, options.device)
     what = f"ResUNet-18, a step of {BATCH} patches of {edge}^3"
     first, second = (
@@ -61,14 +63,14 @@ def _speed(edge: int, options: Options) -> list[Row]:
         for number, name in enumerate(list(steps)[1:])
     )
     mine, theirs = (f"{flops[name] / 1e9:.0f}" for name in ("ours", list(steps)[2]))
-    return [first, replace(second, note=f"{mine} GFLOP forward a batch, {theirs} in MONAI's")]
+    second = replace(second, note=f"{mine} GFLOP forward a batch, {theirs} in MONAI's")
+    return [first, second, *loader_rows(edge, BATCH, seconds, "ours")]
 
 
 def _memory(edge: int, options: Options) -> Row:
     given: dict[str, Any] = {"edge": edge, "device": options.device}
-    peaks = [peak_memory(f"{HERE}:prepared_step", way=way, **given) for way in ("ours", "plain")]
-    mine, theirs = ([(peak.call if options.device == "cpu" else peak.device) / MIB] for peak in peaks)
-    return compare(f"ResUNet-18, memory of a step of {BATCH} patches of {edge}^3", mine, theirs, "MiB", PLAIN)
+    mine, theirs = (peak_memory(f"{HERE}:prepared_step", way=way, **given) for way in ("ours", "plain"))
+    return pair(f"ResUNet-18, memory of a step of {BATCH} patches of {edge}^3", mine, theirs, PLAIN, options)
 
 
 def _agreement(edge: int, options: Options, count: int = 20) -> Row:

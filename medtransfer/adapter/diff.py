@@ -14,6 +14,7 @@ import msgspec
 from rich.table import Table
 from torch import Tensor
 
+from ..devices import dtype_name
 from .dialects.base import part_of
 from .report import SHOWN, render_table, shown_shape
 from .source import Source, SourceWeights, read_source
@@ -275,7 +276,7 @@ def _notes(side: str, weights: SourceWeights) -> list[str]:
 
 
 def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    return dtype_name(tensor.dtype)
 
 
 def _side_lines(a: Side, b: Side) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ..devices import dtype_name
 from .dialects.base import INPUT_CONVS
 from .guess import num_classes
 from .source import read_source
@@ -104,7 +105,7 @@ def inspect(path: str | Path, dialect: str | None = None) -> Inspection:
         arguments=arguments,
         tensors=len(keys),
         parameters=sum(tensor.numel() for tensor in weights.tensors.values()),
-        dtypes=dict(Counter(str(t.dtype).removeprefix("torch.") for t in weights.tensors.values())),
+        dtypes=dict(Counter(dtype_name(t.dtype) for t in weights.tensors.values())),
         keys=shown,
         card=msgspec.to_builtins(weights.card) if weights.card else None,
         facts=dict(weights.facts),

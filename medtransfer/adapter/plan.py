@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from ..devices import dtype_name
 from ..errors import TransferError, UsageError
 from .detector_rows import has_own_rows, inflate_pooled, other_boxes, remap_detector
 from .dialects.base import part_of, sees_input
@@ -258,4 +259,4 @@ def _cast_notes(report: TransferReport, weights: SourceWeights, target: Target) 
 
 
 def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    return dtype_name(tensor.dtype)

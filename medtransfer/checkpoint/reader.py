@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 from torch import Tensor
 
+from ..devices import dtype_name
 from ..errors import CheckpointError
 from .folder import read_model_folder
 from .safetensors_file import load_safetensors
@@ -101,7 +102,7 @@ def _refuse_unnamed(weights: Weights, wrapper: str | None) -> None:
 def _precision_notes(tensors: dict[str, Tensor]) -> list[str]:
     """Half precision is kept as stored; whoever loads the tensors casts them to the target's dtype."""
     half = [tensor.dtype for tensor in tensors.values() if tensor.is_floating_point() and tensor.dtype.itemsize < 4]
-    names = " and ".join(sorted({str(dtype).removeprefix("torch.") for dtype in half}))
+    names = " and ".join(sorted({dtype_name(dtype) for dtype in half}))
     return [f"{len(half)} of {len(tensors)} tensors are stored in {names} and kept so"] if half else []
 
 

@@ -42,7 +42,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_network(group: Any) -> None:
     add = group.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    add("--precision", default="auto", help="auto, float32, bfloat16 or float16 (auto)")
+    add("--precision", default="auto",
+        help="auto, float32, tf32, bfloat16 or float16 (auto: the quickest here whose logits agree)")  # fmt: skip
+    add("--compile", dest="compiled", action="store_true",
+        help="compile the network for CUDA: pays for many scans of one size")  # fmt: skip
     add("--tile", metavar="VOXELS", type=_tile, default="auto",
         help="auto, whole, or the size of a window on the working grid: 96 or 96,96,64 (auto)")  # fmt: skip
     add("--overlap", metavar="SHARE", type=number_between(0, 0.9),
@@ -118,7 +121,7 @@ def run(options: Namespace, results: Results) -> int:
 
 def _choices(options: Namespace) -> dict[str, Any]:
     """The options of the predictor that it takes as they are; an option without names means all classes."""
-    names = ("precision", "tile", "overlap", "tta", "crop", "classes", "score")
+    names = ("precision", "compiled", "tile", "overlap", "tta", "crop", "classes", "score")
     cleaning = {name: getattr(options, name) for name in ("largest_component", "fill_holes")}
     every = {name: False if chosen is None else chosen or True for name, chosen in cleaning.items()}
     return {name: getattr(options, name) for name in names} | every | {"memory": options.memory or "auto"}

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..adapter import persist
 from ..data.cases import Case, Layout, refuse
 from ..data.dataset import CaseDataset
-from ..devices import choose_device
+from ..devices import choose_device, dtype_name
 from ..errors import MedTransferError
 from ..inference.predictor import Predictor
 from ..scoring.classification import confusion
@@ -55,7 +55,7 @@ def _predictor(model: Path) -> Predictor:
     dtype = fast_dtype(choose_device("auto"))
     if dtype == torch.bfloat16:
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return Predictor(network, precision=str(dtype).removeprefix("torch."))
+    return Predictor(network, precision=dtype_name(dtype))
 
 
 def _segmented(predictor: Predictor, case: Case, layout: Layout) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
+from .on_device import on_device
+
 
 class RandomAffine(RandomizableTransform):
     """Rotate, zoom and shift about the centre; image trilinear with its border repeated, label nearest with 0 outside.
@@ -49,7 +51,7 @@ class RandomAffine(RandomizableTransform):
         moved = dict(data)
         if not self._do_transform:
             return moved
-        grid = sampling_grid(self.matrix, moved["image"].shape[1:])
+        grid = sampling_grid(self.matrix, moved["image"].shape[1:], moved["image"].device)
         moved["image"] = _sample(moved["image"], grid, "bilinear", "border")
         if "boxes" in moved:
             moved["boxes"] = moved["boxes"].warped(self.matrix, moved["image"].shape[1:])
@@ -58,7 +60,9 @@ class RandomAffine(RandomizableTransform):
         return moved
 
 
-def sampling_grid(matrix: np.ndarray, shape: torch.Size | tuple[int, ...]) -> Tensor:
+def sampling_grid(
+    matrix: np.ndarray, shape: torch.Size | tuple[int, ...], device: str | torch.device = "cpu"
+) -> Tensor:
     """The grid of ``grid_sample`` for a matrix (3, 4) in voxels from the centre, axes D, H, W.
 
     >>> grid = sampling_grid(np.eye(3, 4), (2, 2, 4))
@@ -68,8 +72,8 @@ def sampling_grid(matrix: np.ndarray, shape: torch.Size | tuple[int, ...]) -> Te
     half = np.asarray(shape, dtype=float) / 2
     linear, offset = matrix[:, :3] * half / half[:, None], matrix[:, 3] / half
     # grid_sample counts axes from the last one, W, H, D
-    theta = np.column_stack([linear[::-1, ::-1], offset[::-1]])
-    return functional.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, *shape], align_corners=False)
+    theta = torch.from_numpy(np.column_stack([linear[::-1, ::-1], offset[::-1]])).float()
+    return functional.affine_grid(on_device(theta[None], torch.device(device)), [1, 1, *shape], align_corners=False)
 
 
 def _sample(values: Tensor, grid: Tensor, mode: str, padding: str) -> Tensor:

@@ -96,7 +96,7 @@ class BoxDataset(CaseDataset):
         return cast("npt.NDArray[np.float64]", boxes[:, 3:] - boxes[:, :3])
 
     def _build_augmentation(self) -> Any:
-        return build_box_augmentation(self.augmentation, self.patch_size)
+        return build_box_augmentation(self.augmentation, self.patch_size, self.device)
 
     def _framed(self, sample: dict[str, Any]) -> dict[str, Any]:
         label = sample["label"]
@@ -122,7 +122,7 @@ class BoxDataset(CaseDataset):
 
 def _of_mask(numbered: Tensor, targets: BoxTargets) -> BoxTargets:
     """The boxes around what is left of the structures; their numbers are the order of the targets."""
-    boxes, numbers = boxes_of_labels(numbered[0].numpy())
+    boxes, numbers = boxes_of_labels(numbered[0].cpu().numpy())
     return replace(targets[numbers - 1], boxes=boxes)
 
 

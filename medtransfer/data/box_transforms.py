@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import torch
 from monai.transforms import Compose, RandFlipd, RandomizableTransform
 
 from .box_targets import BoxTargets
-from .transforms import Augmentation, affine_steps, intensity_steps
+from .transforms import Augmentation, affine_steps, intensity_steps, move_steps
 
 KEYS = ("image", "label")  # the volumes of a sample; one with boxes of a list has no label
 
 
-def build_box_augmentation(chosen: Augmentation, patch_size: Sequence[int] | None) -> Compose:
+def build_box_augmentation(
+    chosen: Augmentation, patch_size: Sequence[int] | None, device: torch.device | None = None
+) -> Compose:
     """Random transforms for samples with ``image`` (C, D, H, W), ``boxes`` and, if they have one, ``label``.
 
-    With a ``patch_size``, a patch is cut first (the sample must be at least as large).
+    With a ``patch_size``, a patch is cut first (the sample must be at least as large). It is moved to the ``device``,
+    if there is one, and augmented there.
     """
     crop = [] if patch_size is None else [RandomBoxCrop(patch_size, chosen.foreground)]
     flips = [RandomBoxFlip(axis) for axis in chosen.flips]
-    return Compose([*crop, *affine_steps(chosen), *flips, *intensity_steps(chosen)])
+    return Compose([*crop, *move_steps(device), *affine_steps(chosen), *flips, *intensity_steps(chosen)])
 
 
 class RandomBoxCrop(RandomizableTransform):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Compose
 from torch import Tensor
@@ -23,6 +24,7 @@ from .framing import padded, with_positions
 from .layouts import find_layout
 from .leaks import refuse_unfit
 from .occurrence import check_occurrence, classes_of_cases
+from .on_device import AugmentOn, check_augment_on
 from .preparation import Look, prepare_case, rescaled
 from .preprocessing import Preprocessing, read_plan
 from .sampler import Draw
@@ -49,6 +51,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         patch_size: Voxels along the axes of the prepared volume; smaller volumes are padded with 0. None: whole ones.
         augmentation: A preset or a dict, see :mod:`medtransfer.data.transforms`.
         cache: Keep prepared volumes in memory. They are then all read, and checked, at once.
+        augment_on: ``"device"``: patches are augmented on the device that trains, see :meth:`use_device`.
 
     Raises:
         ConfigError: an argument is of the wrong kind.
@@ -67,10 +70,13 @@ class CaseDataset(Dataset[dict[str, Any]]):
         patch_size: Sequence[int] | None = None,
         augmentation: str | Mapping[str, Any] | None = None,
         cache: bool = True,
+        augment_on: AugmentOn = "loader",
     ) -> None:
         if part not in ("train", "val"):
             raise ConfigError(f"part must be 'train' or 'val', got {part!r}")
         self.layout, self.part, self.cache = layout, part, cache
+        self.augment_on = check_augment_on(augment_on)
+        self.device: torch.device | None = None
         plan = read_plan(preprocessing)
         self.patch_size = _checked_patch(patch_size)
         train, val = split_cases(layout, split)
@@ -84,6 +90,15 @@ class CaseDataset(Dataset[dict[str, Any]]):
             self._fill()
         if cache and part == "train" and layout.task != "restoration":
             self.layout = replace(layout, warnings=(*layout.warnings, *self._occurrence_notes(val)))
+
+    def use_device(self, device: str | torch.device) -> None:
+        """Move patches to that device when they are cut, and augment them there: image and masks of samples are there.
+
+        Volumes in memory, and those that a plain index gives, stay where they are. In a config ``augment_on="device"``
+        does so.
+        """
+        self.device = torch.device(device)
+        self.augment = self._build_augmentation()
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -122,7 +137,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         return self._finished(augmented[0] if isinstance(augmented, list) else augmented)
 
     def _build_augmentation(self) -> Compose:
-        return build_augmentation(self.augmentation, self.patch_size, self.layout.task == "segmentation")
+        return build_augmentation(self.augmentation, self.patch_size, self.layout.task == "segmentation", self.device)
 
     def _occurrence_notes(self, val: Sequence[Case]) -> list[str]:
         """What should be known of the classes that the training cases, all of them kept, hold."""
@@ -247,6 +262,8 @@ class ScanDataset(CaseDataset):
         **arguments: Any,
     ) -> None:
         self.corrupt = Corrupt(corruption)
+        if arguments.get("augment_on", "loader") != "loader":
+            raise ConfigError("augment_on must be 'loader': scans are damaged on the CPU", hint="Leave augment_on away")
         super().__init__(read_scans(data_root, channels), **arguments)
 
     def __getitem__(self, key: int | Draw) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class MultiTaskDataset(CaseDataset):
         return {**super().metainfo, "heads": heads}
 
     def _build_augmentation(self) -> Compose:
-        return build_augmentation(self.augmentation, self.patch_size, labelled=bool(self.segmented))
+        return build_augmentation(self.augmentation, self.patch_size, bool(self.segmented), self.device)
 
     def _prepared(self, index: int, preprocessing: Preprocessing, look: Look | None = None) -> dict[str, Any]:
         case = self.cases[index]

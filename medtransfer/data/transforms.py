@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import torch
 from monai.transforms import (
     Compose,
     RandCropByPosNegLabeld,
     RandFlipd,
-    RandGaussianNoised,
     RandScaleIntensityd,
     RandShiftIntensityd,
     RandSpatialCropd,
@@ -18,6 +18,7 @@ from monai.transforms import (
 
 from ..errors import ConfigError
 from .affine import RandomAffine
+from .on_device import MoveTo, RandomNoise
 
 
 class Augmentation(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -80,17 +81,21 @@ def read_augmentation(given: str | Mapping[str, Any] | Augmentation | None) -> A
 
 
 def build_augmentation(
-    given: str | Mapping[str, Any] | Augmentation | None, patch_size: Sequence[int] | None, labelled: bool
+    given: str | Mapping[str, Any] | Augmentation | None,
+    patch_size: Sequence[int] | None,
+    labelled: bool,
+    device: torch.device | None = None,
 ) -> Compose:
     """Random transforms for samples with ``image`` (C,D,H,W) and, if ``labelled``, ``label`` (1,D,H,W).
 
     With a ``patch_size``, a patch is cut first (the sample must be at least as large); labelled samples carry
-    ``fg_indices`` and ``bg_indices``, the flat positions of labelled and other voxels.
+    ``fg_indices`` and ``bg_indices``, the flat positions of labelled and other voxels. The patch is moved to the
+    ``device``, if there is one, and augmented there.
     """
     chosen = read_augmentation(given)
     keys = ["image", "label"] if labelled else ["image"]
-    steps = [*_crop(chosen, patch_size, keys, labelled), *affine_steps(chosen), *_flips(chosen, keys)]
-    return Compose([*steps, *intensity_steps(chosen)])
+    steps = [*_crop(chosen, patch_size, keys, labelled), *move_steps(device), *affine_steps(chosen)]
+    return Compose([*steps, *_flips(chosen, keys), *intensity_steps(chosen)])
 
 
 def _crop(chosen: Augmentation, patch_size: Sequence[int] | None, keys: list[str], labelled: bool) -> list[Any]:
@@ -110,6 +115,11 @@ def _crop(chosen: Augmentation, patch_size: Sequence[int] | None, keys: list[str
     return [crop]
 
 
+def move_steps(device: torch.device | None) -> list[Any]:
+    """The move to the device that augments, if it is not the one that cuts."""
+    return [] if device is None else [MoveTo(device)]
+
+
 def affine_steps(chosen: Augmentation) -> list[Any]:
     """The rotation, zoom and shift, if there is one."""
     return [RandomAffine(chosen.affine, chosen.rotate, chosen.zoom, chosen.shift)] if chosen.affine else []
@@ -124,6 +134,6 @@ def intensity_steps(chosen: Augmentation) -> list[Any]:
     steps = (
         (chosen.gain, RandScaleIntensityd("image", factors=chosen.gain, prob=chosen.intensity)),
         (chosen.offset, RandShiftIntensityd("image", offsets=chosen.offset, prob=chosen.intensity)),
-        (chosen.noise, RandGaussianNoised("image", prob=chosen.intensity, std=chosen.noise)),
+        (chosen.noise, RandomNoise(chosen.intensity, chosen.noise)),
     )
     return [step for amount, step in steps if amount and chosen.intensity]

@@ -9,7 +9,6 @@ are one.
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Sequence
@@ -120,7 +119,8 @@ def class_activation(
     voxels = max(math.prod(prepared.grid.shape), math.prod(prepared.source_grid.shape))
     require_memory(4 * voxels * (3 * len(rows) + 1), "the class activation")
     chosen = plan or plan_whole(prepared.grid.shape, engine.strides, card.patch_size)
-    mapper = _mapper(engine, rows)
+    # the weights are the same, not copied
+    mapper = engine.over(ActivationNetwork(engine.network, rows))
 
     def run(patch: Tensor) -> Tensor:
         return cast("Tensor", mapper.finite(patch, "activations")[0])
@@ -178,14 +178,6 @@ def _gradient_maps(network: nn.Module, last: Tensor, rows: list[int]) -> Tensor:
         logits = network.head_fc(network.head_hidden(leaf))  # type: ignore[operator]
         slopes = [torch.autograd.grad(logits[:, row].sum(), leaf, retain_graph=True)[0] for row in rows]
     return torch.stack([(slope.sum(places, keepdim=True) * last).sum(1) for slope in slopes], dim=1)
-
-
-def _mapper(engine: Engine, rows: Sequence[int]) -> Engine:
-    """The engine with the maps in place of the logits; the weights are the same, not copied."""
-    mapper = copy.copy(engine)
-    mapper.network = ActivationNetwork(engine.network, rows)
-    mapper.lowered, mapper._activations, mapper._voxels = None, {}, {}
-    return mapper
 
 
 def _rows(card: ModelCard, class_name: str | None) -> list[int]:

@@ -24,7 +24,6 @@ from .identity import KEY, files_of
 from .order import DICOM_SEG, FORMATS, Order
 from .parts import Document
 from .pictures import draw_case
-from .planning import OVERLAP
 from .predictor import Job, Predictor
 from .result import Prediction
 from .scans import Scan
@@ -142,9 +141,8 @@ class Casework:
     def _activation(self, prediction: Prediction) -> npt.NDArray[np.float32]:
         """Of the class that was found, in the windows that the classifier was run in."""
         member, prepared, details = self.predictor.members[0], prediction.prepared, prediction.details
-        overlap, sizes = member.settings.overlap, prepared.grid.shape
-        share = OVERLAP if overlap is None else overlap
-        plan = plan_windows(sizes, details["window"], share) if details["windows"] > 1 else None
+        sizes, overlap = prepared.grid.shape, member.settings.window_overlap
+        plan = plan_windows(sizes, details["window"], overlap) if details["windows"] > 1 else None
         return class_activation(member.engine, prepared, member.card, prediction.to_dict()["class"], plan)
 
 

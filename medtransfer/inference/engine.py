@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..devices import tensor_float
+from ..devices import dtype_name, tensor_float
 from ..errors import ModelError, ResourceError
 from ..lowering.layers import takes_input_statistics
-from ..lowering.lower import lower
+from ..lowering.lower import distance, lower, noise_for, results, strides_of, tensors_in
 from ..model_zoo.bfloat16 import guard_for
 from ..volumes.memory import available_memory, size_text
+from .compiling import compile_graphs
 from .footprint import bytes_per_voxel, trace_bytes
+from .shapes import shape_text
 
 Output = Tensor | dict[str, Tensor]
 """Logits, or what the heads of a network give by name; of a detector boxes, labels and scores."""
@@ -43,6 +45,7 @@ class Engine:
         dtype: The numbers of its convolutions.
         on_trial: :attr:`settled` compares them with float32.
         tf32: Let CUDA shorten float32 to 19 bits where it multiplies.
+        compiled: Compile it on CUDA, with CUDA graphs: the first pass over each size of tile takes a minute.
     """
 
     def __init__(
@@ -52,9 +55,10 @@ class Engine:
         dtype: torch.dtype = torch.float32,
         on_trial: bool = False,
         tf32: bool = False,
+        compiled: bool = False,
     ) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False).to(device)
-        self.device, self.dtype, self.tf32 = device, dtype, tf32
+        self.network = _snapshot(network).eval().requires_grad_(False).to(device)
+        self.device, self.dtype, self.tf32, self.compiled = device, dtype, tf32, compiled
         self._lowered_to, self._on_trial = dtype, on_trial and dtype != torch.float32
         self._guard = guard_for(device, dtype) or nullcontext()
         self.in_channels = int(network.in_channels)  # type: ignore[arg-type]
@@ -73,6 +77,26 @@ class Engine:
             return None
         return lower(self.network, self._lowered_to)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the faster form, whose weights lie as oneDNN alone reads them: a copy finds its own."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("lowered", "_fast")}
+
+    @cached_property
+    def _fast(self) -> Callable[..., Any]:
+        """What a call runs as long as its numbers are those that were asked for."""
+        network = self.network if self.lowered is None else self.lowered
+        if self.compiled:
+            return compile_graphs(network)
+        # a graph's call would print its code around what it raises
+        return network.forward if isinstance(network, fx.GraphModule) else network
+
+    def over(self, network: nn.Module) -> Engine:
+        """The same device and numbers for another network, which is run as it is: not copied, not lowered."""
+        found = copy.copy(self)
+        found.network = found._fast = network
+        found.lowered, found._activations, found._voxels = None, {}, {}
+        return found
+
     @property
     def sees_whole_input(self) -> bool:
         """Whether a norm layer takes its statistics from the input, which then should be as large as in training."""
@@ -84,19 +108,19 @@ class Engine:
         Raises:
             PassTooLargeError: the device's memory did not suffice.
         """
-        network = self.lowered if self.dtype == self._lowered_to else None
-        return self._run(self.network if network is None else network, image)
+        return self._run(self._fast if self.dtype == self._lowered_to else self.network, image)
 
     def plain(self, image: Tensor) -> Output:
         """What the network as it was given says in float32; errors as of a call."""
         with self._in_float32():
             return self._run(self.network, image)
 
-    def _run(self, network: nn.Module, image: Tensor) -> Output:
+    def _run(self, network: Callable[..., Any], image: Tensor) -> Output:
         try:
             # not inference_mode: in it the guard does not see the convolutions
             with torch.no_grad(), tensor_float(self.tf32), self._autocast(), self._guard:
-                placed = image.to(self.device, non_blocking=True)
+                # a copy, into which the network may write: other models and windows see the same scan
+                placed = image.to(self.device, non_blocking=True, copy=True)
                 output = network(list(placed) if self.detects else placed)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise self._out_of_memory(image) from error
@@ -118,7 +142,7 @@ class Engine:
             return found, None
         if self.dtype == torch.float32:
             raise ModelError(f"the network gives NaN or infinite {what} for this scan", hint="Check the weights")
-        name = _name(self.dtype)
+        name = dtype_name(self.dtype)
         with self._in_float32():
             return self.finite(image, what)[0], f"{name} overflowed: computed in float32"
 
@@ -128,13 +152,24 @@ class Engine:
 
         On noise, so that what is found in one scan does not depend on which came before it.
         """
-        if not self._on_trial or self.lowered is None:
-            return None
-        error = self.lowered.meta["error"]
+        error = self._difference() if self._on_trial else 0.0
         if error <= AGREES:
             return None
-        name, self.dtype = _name(self.dtype), torch.float32
+        name, self.dtype = dtype_name(self.dtype), torch.float32
         return f"{name} differs from float32 by {error:.0%} in this network: computed in float32"
+
+    def _difference(self) -> float:
+        """On noise, of the numbers from float32, as a share of the result's length; 0 where noise does not do."""
+        if self.lowered is not None:
+            return float(self.lowered.meta["error"])
+        if self.detects:
+            return 0.0
+        try:
+            noise = noise_for(self.network)
+            pairs = list(zip(results(self(noise)), results(self.plain(noise)), strict=True))
+        except Exception:  # whatever a user's own forward pass raises, of an input of this size
+            return 0.0
+        return max(distance(*pair) for pair in pairs)
 
     @contextmanager
     def _in_float32(self) -> Iterator[None]:
@@ -186,7 +221,9 @@ class Engine:
         return found if all(map(bool, [*self._hidden, *_finite(found)])) else None
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        """Not where a lowered network does without: what follows its convolutions would be shortened too."""
+        wanted = self.lowered is None or self.lowered.meta["autocast"]
+        return torch.autocast(self.device.type, self.dtype, enabled=wanted and self.dtype != torch.float32)
 
     def _watch(self) -> None:
         """Keep, of each pass, whether what the telling parts of a detector give is finite: NaN makes no box at all."""
@@ -201,25 +238,26 @@ class Engine:
     def _out_of_memory(self, image: Tensor) -> PassTooLargeError:
         sizes, channels = tuple(image.shape[2:]), int(getattr(self.network, "num_classes", None) or 1)
         needed = size_text(self.estimate_bytes(sizes, channels))
-        reason = f"no memory for one pass over {'x'.join(map(str, sizes))} voxels on {self.device} (about {needed})"
+        reason = f"no memory for one pass over {shape_text(sizes)} voxels on {self.device} (about {needed})"
         return PassTooLargeError(reason, hint="Give a smaller tile")
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """All tensors in what a module gives."""
-    if isinstance(output, Tensor):
-        return [output]
-    items = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
-    return [tensor for item in items for tensor in _tensors(item)]
+def _snapshot(network: nn.Module) -> nn.Module:
+    """A copy in float32, whatever the numbers of the network: scans come in float32."""
+    if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
+        raise ModelError("has weights without values, on the device meta", hint="Load its weights first")
+    try:
+        return copy.deepcopy(network).float()
+    except RuntimeError as error:
+        # torch.nn.utils.weight_norm, the older one, keeps a tensor that autograd made
+        reason = f"cannot be copied: {str(error).split('.')[0]}"
+        hint = "Of torch.nn.utils.weight_norm take parametrizations.weight_norm, or run the network under no_grad once"
+        raise ModelError(reason, hint=hint) from error
 
 
 def _finite(output: Any) -> list[Tensor]:
     """Whether each of the tensors is finite, as tensors: asking a GPU for the answer makes it wait."""
-    told = (tensor for tensor in _tensors(output) if tensor.is_floating_point() and tensor.numel())
+    told = (tensor for tensor in tensors_in(output) if tensor.is_floating_point() and tensor.numel())
     # both are NaN where one number is; that takes a fraction of the time of looking at each
     return [torch.stack(torch.aminmax(tensor)).isfinite().all() for tensor in told]
 
@@ -235,6 +273,4 @@ def _strides(network: nn.Module) -> tuple[int, int, int]:
     """The network's total stride along each axis, 1 if it does not say."""
     if getattr(network, "ndim", 3) != 3:
         raise ModelError("is a 2-D network; only 3-D networks run over volumes", hint="Build or inflate it in 3-D")
-    stride: Any = getattr(network, "output_stride", (1, 1, 1))
-    first, second, third = (stride,) * 3 if isinstance(stride, int) else stride
-    return int(first), int(second), int(third)
+    return strides_of(network, default=1)

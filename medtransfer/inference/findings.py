@@ -120,7 +120,7 @@ class Segmentation(Finding):
 
     @property
     def logits(self) -> Tensor:
-        """(K, I, J, K) on the scan's own grid; of an ensemble, log mean probabilities.
+        """(K, I, J, K) on the scan's own grid, of each voxel less the largest; of an ensemble, log mean probabilities.
 
         Raises:
             ResourceError: they were not kept, since memory is too small.

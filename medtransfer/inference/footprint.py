@@ -1,13 +1,16 @@
-"""How much memory a pass of a network takes: found by running it on tensors that have shapes but no memory."""
+"""How much memory a pass of a network takes: found by small passes, or by one over tensors that have no memory."""
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .shapes import round_up
 
 _PROBE = 16  # voxels at least along each axis
 
@@ -20,7 +23,6 @@ def trace_bytes(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = t
     >>> trace_bytes(nn.Conv3d(1, 4, 1), (1, 8, 8, 8)) == 4 * 4 * 8**3 * 3
     True
     """
-    live = _LiveTensors()
     traced = getattr(network, "backbone", None) if getattr(network, "task", None) == "detection" else network
     if traced is None:
         return 0
@@ -28,17 +30,9 @@ def trace_bytes(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = t
         name: tensor.to("meta", dtype if tensor.is_floating_point() else None)
         for name, tensor in traced.state_dict().items()
     }
-    handles = [module.register_forward_hook(live.record) for module in traced.modules()]
-    try:
-        with torch.no_grad():
-            torch.func.functional_call(traced, hollow, (torch.empty(1, *shape, device="meta", dtype=dtype),))
-    except (RuntimeError, NotImplementedError):
-        return 0  # an operation without shape rules; too large a pass then ends in a clear error of its own
-    finally:
-        for handle in handles:
-            handle.remove()
-    # twice the largest: a convolution's own workspace, and what is made between modules (cat, interpolate)
-    return live.peak + 2 * live.largest
+    image = torch.empty(1, *shape, device="meta", dtype=dtype)
+    # 0 for an operation without shape rules; too large a pass then ends in a clear error of its own
+    return _peak_bytes(traced, lambda: torch.func.functional_call(traced, hollow, (image,))) or 0
 
 
 def bytes_per_voxel(
@@ -60,25 +54,28 @@ def bytes_per_voxel(
     """
     if getattr(network, "task", None) == "detection":
         return None
-    first, second, third = (-(-_PROBE // stride) * stride for stride in strides)
-    small, large = (_real_bytes(network, (channels, first, second, length)) for length in (2 * third, 4 * third))
+    first, second, third = (round_up(_PROBE, stride) for stride in strides)
+    device = next((tensor.device for tensor in network.parameters()), None)
+    images = [torch.zeros(1, channels, first, second, length, device=device) for length in (2 * third, 4 * third)]
+    small, large = (_peak_bytes(network, functools.partial(network, image)) for image in images)
     if small is None or large is None or not 1.9 * small <= large <= 2.1 * small:
         return None
     return large * dtype.itemsize / 4 / (first * second * 4 * third)
 
 
-def _real_bytes(network: nn.Module, shape: Sequence[int]) -> int | None:
-    device = next((tensor.device for tensor in network.parameters()), None)
+def _peak_bytes(network: nn.Module, run: Callable[[], object]) -> int | None:
+    """Alive at the worst moment while ``run`` calls the network; None if it cannot."""
     live = _LiveTensors()
     handles = [module.register_forward_hook(live.record) for module in network.modules()]
     try:
         with torch.no_grad():
-            network(torch.zeros(1, *shape, device=device))
+            run()
     except (RuntimeError, NotImplementedError, ValueError):
         return None
     finally:
         for handle in handles:
             handle.remove()
+    # twice the largest: a convolution's own workspace, and what is made between modules (cat, interpolate)
     return live.peak + 2 * live.largest
 
 

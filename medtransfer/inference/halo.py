@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from ..volumes.padding import centred_margins, pad
-from .tiles import Shape
+from .shapes import Shape, round_up
 
 #: change of the logits in a plane, as a share of their deviation, from which on they count as those of the whole.
 #: Measured on three trained networks: masks then agree with those of one pass by a Dice of 0.999 and more
 TOLERANCE = 3e-4
+#: of a change that no plane is without: the network looks at all of its input, by global pooling for example
+EVERYWHERE = 1e-2
 SMALL = 32  # voxels of the probe that finds an exact reach, if it is below a quarter of this
 FORGIVEN = 16  # the part of a stride that a halo may be too small by
 SHALLOW = 4  # strides from which on no network's reach is as small
@@ -55,8 +57,8 @@ def measure_halo(run: Run, image: Tensor, strides: Sequence[int]) -> Shape:
 
 def _exact_reach(run: Run, channels: int, strides: Sequence[int]) -> Shape | None:
     """How far NaN comes in from all sides, along each axis; None if as far as the middle."""
-    edge = [_up(SMALL // 4, stride) for stride in strides]
-    shape = [_up(SMALL // 2, stride) + 2 * low for stride, low in zip(strides, edge, strict=True)]
+    edge = [round_up(SMALL // 4, stride) for stride in strides]
+    shape = [round_up(SMALL // 2, stride) + 2 * low for stride, low in zip(strides, edge, strict=True)]
     image = torch.full((1, channels, *shape), math.nan)
     first, second, third = (slice(low, -low) for low in edge)
     image[..., first, second, third] = 0
@@ -73,12 +75,15 @@ def _reach(run: Run, image: Tensor, axis: int, strides: Sequence[int]) -> int:
     """Voxels from a cut on either side of the probe from which on the logits are those of the uncut one."""
     probe, stride = _middle(image, axis, strides), strides[axis]
     length = probe.shape[axis + 2]
-    cut = _up(length // 3, stride)
+    cut = round_up(length // 3, stride)
     if length - cut <= stride:
         return image.shape[axis + 1]
     whole = run(probe)[0].movedim(axis + 1, 0).float()
     sides = ((0, length - cut), (cut, length))
-    reach = max(_settled(change, start > 0) for (start, _), change in _changes(run, probe, axis, whole, sides))
+    changes = [(change, start > 0) for (start, _), change in _changes(run, probe, axis, whole, sides)]
+    if any(float(change.min()) > EVERYWHERE for change, _ in changes):
+        return image.shape[axis + 1]
+    reach = max(_settled(*pair) for pair in changes)
     # neighbours overlap by multiples of the stride: a voxel or two more than half of one would cost all of it
     beyond = reach % max(1, stride // 2)
     return reach - beyond if beyond <= stride // FORGIVEN else reach
@@ -86,8 +91,9 @@ def _reach(run: Run, image: Tensor, axis: int, strides: Sequence[int]) -> int:
 
 def _middle(image: Tensor, axis: int, strides: Sequence[int]) -> Tensor:
     """The middle (1, C, D, H, W) of a scan, of multiples of the strides; noise where it shows nothing."""
-    wanted = [_up(LONG if other == axis else WIDE, stride) for other, stride in enumerate(strides)]
-    sizes = [min(size, _up(have, stride)) for size, have, stride in zip(wanted, image.shape[1:], strides, strict=True)]
+    wanted = [round_up(LONG if other == axis else WIDE, stride) for other, stride in enumerate(strides)]
+    there = [round_up(have, stride) for have, stride in zip(image.shape[1:], strides, strict=True)]
+    sizes = list(map(min, wanted, there))
     lows = [max(0, have - size) // 2 for size, have in zip(sizes, image.shape[1:], strict=True)]
     depth, height, width = (slice(low, low + size) for low, size in zip(lows, sizes, strict=True))
     part = image[:, depth, height, width]
@@ -113,7 +119,3 @@ def _settled(change: Tensor, from_low: bool) -> int:
     planes = change.tolist() if from_low else change.tolist()[::-1]
     calm = itertools.takewhile(lambda value: value <= TOLERANCE, reversed(planes))
     return len(planes) - sum(1 for _ in calm)
-
-
-def _up(size: int, stride: int) -> int:
-    return -(-size // stride) * stride

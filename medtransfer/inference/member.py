@@ -24,7 +24,8 @@ from .flips import flip_choices, with_flips
 from .kinds import Head, heads_of
 from .outputs import boxes_of, by_head, is_mapped
 from .planning import AnyPlan, Planner, Record, Settings
-from .windows import Run, run_classifier, run_slabs, to_front
+from .shapes import shape_text, to_front
+from .windows import Run, run_classifier, run_slabs
 
 Found = TypeVar("Found")
 
@@ -132,7 +133,7 @@ class Member:
                 if smaller is None:
                     raise
                 plan, record.why = smaller, error.reason
-            record.notes.append(f"{record.why}: run in windows of {'x'.join(map(str, plan.window))} voxels")
+            record.tell(f"{record.why}: run in windows of {shape_text(plan.window)} voxels")
             if self.engine.device.type == "cuda":
                 torch.cuda.empty_cache()
 

@@ -16,12 +16,12 @@ from .engine import Engine, PassTooLargeError
 from .halo import measure_halo
 from .kinds import Head
 from .outputs import is_mapped
-from .tiles import Room, Shape, Tiles, fit_tiles, plan_tiles
-from .windows import Plan, plan_unpadded, plan_whole, plan_windows
+from .shapes import Shape, round_up, shape_text
+from .tiles import Room, Tiles, fit_tiles, plan_tiles
+from .windows import OVERLAP, Plan, plan_unpadded, plan_whole, plan_windows
 
 AnyPlan = Plan | Tiles
 DEFAULT_WINDOW = 96
-OVERLAP = 0.5
 #: what `auto` gives a scan and its passes, however much is free, so that the process stays below 4 GiB
 MOST = 11 << 28
 #: what a pass gets even of a scan that takes all of this by itself
@@ -42,6 +42,11 @@ class Settings:
     tile: str | tuple[int, ...] = "auto"
     memory: str | float = "auto"
     overlap: float | None = None
+
+    @property
+    def window_overlap(self) -> float:
+        """Of windows, which have no halo."""
+        return OVERLAP if self.overlap is None else self.overlap
 
 
 @dataclass
@@ -161,32 +166,31 @@ class Planner:
 
     def _asked(self, image: Tensor, whole: Plan, tile: Sequence[int], axis: int, record: Record) -> AnyPlan:
         """Tiles or windows of the size that the user gave."""
-        record.why = f"tiles of {_sizes(tile)} voxels were asked for"
+        record.why = f"tiles of {shape_text(tile)} voxels were asked for"
         halo = self._halo(image) if self._tileable and self.settings.overlap is None else None
         if halo is not None:
             tiles = fit_tiles(whole.padded, self.engine.strides, halo, tile)
             if tiles is not None:
                 return self._affordable(tiles, axis)
-            record.why += f", too small for the network's halo of {_sizes(halo)}: windows with Gaussian weights"
+            record.why += f", too small for the network's halo of {shape_text(halo)}: windows with Gaussian weights"
         return self._affordable(self._windowed(image, tile), axis)
 
     def _windows(self, image: Tensor, axis: int) -> Plan:
-        window = self.patch or [-(-DEFAULT_WINDOW // stride) * stride for stride in self.engine.strides]
+        window = self.patch or [round_up(DEFAULT_WINDOW, stride) for stride in self.engine.strides]
         return self._affordable(self._windowed(image, window), axis)
 
     def _windowed(self, image: Tensor, window: Sequence[int]) -> Plan:
         """A detector pads by itself, after its own scaling of intensities."""
         shape = image.shape[1:]
         sizes = [min(pair) for pair in zip(window, shape, strict=True)] if self.engine.detects else window
-        overlap = OVERLAP if self.settings.overlap is None else self.settings.overlap
-        return plan_windows(shape, sizes, overlap)
+        return plan_windows(shape, sizes, self.settings.window_overlap)
 
     def _affordable(self, plan: Any, axis: int) -> Any:
         memory = self.settings.memory
         if not self.engine.fits(plan.window, self._outputs, memory):
             needed = size_text(self.engine.estimate_bytes(plan.window, self._outputs))
             free = size_text(self.engine.free_bytes(memory))
-            reason = f"one window of {_sizes(plan.window)} voxels needs about {needed}, the budget is {free}"
+            reason = f"one window of {shape_text(plan.window)} voxels needs about {needed}, the budget is {free}"
             raise ResourceError(reason, hint="Give a smaller tile, or more memory")
         rows = plan.window[axis] * math.prod(plan.padded) // plan.padded[axis]
         require_memory(4 * (self._outputs + 1) * rows, "the blended logits of one row of windows")
@@ -203,7 +207,3 @@ class Planner:
         """In float32, so that the rounding of shorter numbers is not taken for a change."""
         found = self.engine.plain(patch)
         return found if isinstance(found, Tensor) else torch.cat([found[name] for name in sorted(found)], dim=1)
-
-
-def _sizes(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from torch import nn
 from ..adapter import persist
 from ..allocator import reused_memory
 from ..checkpoint.card import RESTORATION, ModelCard
-from ..devices import choose_device, choose_precision
+from ..devices import choose_device, choose_precision, dtype_name
 from ..errors import CheckpointError, UsageError
 from ..volumes.prepare import Prepared, prepare
 from ..volumes.read import Source, Volume, case_name, read_volume
 from .choices import checked_cleaning, checked_memory, checked_score, checked_tile
+from .compiling import check_compiled
 from .engine import Engine
 from .kinds import refuse_unable
 from .member import Member
@@ -84,6 +86,7 @@ class Predictor:
         largest_component: Keep only the largest connected part of these classes; True: of all.
         fill_holes: Fill what these classes enclose; True: all.
         score: Of a detector: the smallest score of a box that is kept. None: the detector's own.
+        compiled: Compile the network for CUDA (``torch.compile``, CUDA graphs): pays for many scans of one size.
 
     Raises:
         CheckpointError: a model folder was refused, or holds a network that only restores scans.
@@ -113,12 +116,14 @@ class Predictor:
         largest_component: Choice = False,
         fill_holes: Choice = False,
         score: float | None = None,
+        compiled: bool = False,
     ) -> None:
         chosen = choose_device(device)
+        check_compiled(compiled, chosen)
         choose_precision(precision, chosen)
         settings = Settings(checked_tile(tile, overlap), checked_memory(memory), overlap)
         models = _checked_models(model)
-        self.members = [_member(one, card, chosen, precision, settings) for one in models]
+        self.members = [_member(one, card, partial(_engine, chosen, precision, compiled), settings) for one in models]
         self.card, self.crop, self.tta = self._common_card(), crop, tta
         self.cleaning = checked_cleaning(self.card, classes, largest_component, fill_holes)
         refuse_unable(self.card, {"crop": crop, "score": score is not None})
@@ -198,7 +203,7 @@ class Predictor:
         engine = self.engine
         return {
             "device": str(engine.device),
-            "precision": str(engine.dtype).removeprefix("torch."),
+            "precision": dtype_name(engine.dtype),
             "working_grid": str(job.prepared[0].grid),
             **records[0].to_dict(),
             "flips": list(self.members[0].flips),
@@ -233,8 +238,7 @@ def _checked_models(model: Model | Sequence[Model]) -> list[Model]:
 def _member(
     model: Model,
     card: ModelCard | Mapping[str, Any] | None,
-    device: torch.device,
-    precision: str,
+    engine: Callable[[nn.Module], Engine],
     settings: Settings,
 ) -> Member:
     folder = None if isinstance(model, nn.Module) else Path(model)
@@ -243,14 +247,14 @@ def _member(
     if found.task == RESTORATION:
         reason = "was trained to restore scans, without labels: it has no classes to predict"
         raise CheckpointError(reason, path=folder, hint="Fine-tune it on labelled scans: transfer=dict(source=...)")
-    return Member(_engine(network, device, precision), found, folder, settings)
+    return Member(engine(network), found, folder, settings)
 
 
-def _engine(network: nn.Module, device: torch.device, precision: str) -> Engine:
+def _engine(device: torch.device, precision: str, compiled: bool, network: nn.Module) -> Engine:
     dtype = choose_precision(precision, device)
     if precision == "auto" and device.type == "cpu" and getattr(network, "task", None) == "detection":
         dtype = torch.float32  # what short numbers do to boxes was not measured
-    return Engine(network, device, dtype, on_trial=precision == "auto", tf32=precision == "tf32")
+    return Engine(network, device, dtype, precision == "auto", precision == "tf32", compiled)
 
 
 def _choose_flips(members: Sequence[Member]) -> list[str]:

@@ -69,6 +69,8 @@ class Prediction:
     def logits(self) -> Tensor:
         """(K, I, J, K) on the scan's own grid, or (K,) of a classifier; of an ensemble, log mean probabilities.
 
+        Those of a voxel are given less the largest of them, rounded to float16: softmax and argmax are the same.
+
         Raises:
             ModelError: the model gives none.
             ResourceError: they were not kept, since memory is too small.
@@ -130,7 +132,7 @@ class Prediction:
             folder: Made if it is missing.
             overwrite: Replace files that exist.
             probabilities: Of a segmentation, also write ``CASE_probabilities.nii.gz``: one volume a class, stored in 16
-                bits. They come from logits in float16, so that a value may be off by 0.001, of logits of 10 by 0.002.
+                bits. They come from logits in float16, so that a value may be off by 0.0005.
 
         Raises:
             OutputExistsError: one of them exists and ``overwrite`` is false; then none is written.

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Shape = tuple[int, int, int]
+from .shapes import Shape, round_up, shape_of, to_front
+
 Place = tuple["Span", "Span", "Span"]
 
 
@@ -95,8 +96,7 @@ class Tiles:
 
     def turned(self, axis: int) -> Tiles:
         """The same with ``axis`` first."""
-        order = [axis, *(other for other in range(3) if other != axis)]
-        return Tiles(*(_pick(sizes, order) for sizes in (self.padded, self.window, self.halo, self.strides)))
+        return Tiles(*(to_front(sizes, axis) for sizes in (self.padded, self.window, self.halo, self.strides)))
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def plan_tiles(padded: Sequence[int], strides: Sequence[int], halo: Sequence[int
     if not fits[best]:
         return None
     chosen = [int(sizes[index]) for (sizes, _), index in zip(axes, best, strict=True)]
-    return Tiles(*(_pick(three, (0, 1, 2)) for three in (padded, chosen, halo, strides)))
+    return Tiles(*(shape_of(three) for three in (padded, chosen, halo, strides)))
 
 
 def fit_tiles(
@@ -147,12 +147,12 @@ def fit_tiles(
     >>> fit_tiles((64, 64, 64), (8, 8, 8), (8, 8, 8), (30, 64, 90)).window
     (32, 64, 64)
     """
-    up = [-(-size // stride) * stride for size, stride in zip(window, strides, strict=True)]
+    up = [round_up(size, stride) for size, stride in zip(window, strides, strict=True)]
     sizes = [min(pair) for pair in zip(up, padded, strict=True)]
     each = zip(sizes, padded, strides, halo, strict=True)
     if any(size < length and size <= _overlap(edge, stride) for size, length, stride, edge in each):
         return None
-    return Tiles(*(_pick(three, (0, 1, 2)) for three in (padded, sizes, halo, strides)))
+    return Tiles(*(shape_of(three) for three in (padded, sizes, halo, strides)))
 
 
 def join_tiles(run: Callable[[Place], Tensor], tiles: Tiles) -> Iterator[Tensor]:
@@ -211,7 +211,7 @@ def _starts(length: int, size: int, halo: int, stride: int) -> list[int]:
 
 def _overlap(halo: int, stride: int) -> int:
     """By how much neighbours overlap at least."""
-    return -(-2 * halo // stride) * stride
+    return round_up(2 * halo, stride)
 
 
 def _count(length: int, size: int, overlap: int) -> int:
@@ -227,8 +227,3 @@ def _choices(length: int, stride: int, halo: int) -> tuple[npt.NDArray[np.int64]
     chosen = [units, *sorted((size for size in sizes if overlap < size < units), reverse=True)]
     counts = [_count(units, size, overlap) for size in chosen]
     return np.array(chosen, np.int64) * stride, np.array(counts, np.int64)
-
-
-def _pick(three: Sequence[int], order: Sequence[int]) -> Shape:
-    first, second, third = (int(three[index]) for index in order)
-    return first, second, third

@@ -11,17 +11,17 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
 from ..volumes.padding import centred_margins, pad
-from .tiles import Place, Shape, Tiles, join_tiles
+from .shapes import Shape, round_up, shape_of, to_front
+from .tiles import Place, Tiles, join_tiles
 
 Run = Callable[[Tensor], Tensor]
-Item = TypeVar("Item")
+OVERLAP = 0.5  # of a window and the next, as in MONAI and nnU-Net
 SIGMA = 0.125  # of the window's length, as in MONAI and nnU-Net
 SMALLEST_WEIGHT = 1e-3
 
@@ -38,7 +38,7 @@ class Plan:
 
     padded: Shape
     window: Shape
-    overlap: float = 0.5
+    overlap: float = OVERLAP
 
     @property
     def is_whole(self) -> bool:
@@ -66,18 +66,18 @@ def plan_whole(shape: Sequence[int], strides: Sequence[int], patch: Sequence[int
     (40, 56, 8)
     """
     least = patch or (1, 1, 1)
-    sizes = [-(-max(size, low) // stride) * stride for size, stride, low in zip(shape, strides, least, strict=True)]
+    sizes = [round_up(max(size, low), stride) for size, stride, low in zip(shape, strides, least, strict=True)]
     if sizes == list(strides):  # norms over the input need two voxels at the lowest resolution
         sizes[2] *= 2
-    return Plan(_shape(sizes), _shape(sizes))
+    return Plan(shape_of(sizes), shape_of(sizes))
 
 
 def plan_unpadded(shape: Sequence[int]) -> Plan:
     """One pass over the volume as it is."""
-    return Plan(_shape(shape), _shape(shape))
+    return Plan(shape_of(shape), shape_of(shape))
 
 
-def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float = 0.5) -> Plan:
+def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> Plan:
     """Windows of one size; a volume that is smaller along an axis is padded to it.
 
     Raises:
@@ -88,23 +88,14 @@ def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float = 0
         raise UsageError(f"tile must be auto, whole, or one or three sizes in voxels above 0, got {window}")
     if not 0 <= overlap < 1:
         raise UsageError(f"overlap must be at least 0 and below 1, got {overlap}")
-    return Plan(_shape(max(pair) for pair in zip(shape, sizes, strict=True)), _shape(sizes), overlap)
-
-
-def to_front(three: Sequence[Item], axis: int) -> tuple[Item, Item, Item]:
-    """The three with that of ``axis`` first, the other two in their order.
-
-    >>> to_front("DHW", 2)
-    ('W', 'D', 'H')
-    """
-    first, second = (item for index, item in enumerate(three) if index != axis)
-    return three[axis], first, second
+    return Plan(shape_of(max(pair) for pair in zip(shape, sizes, strict=True)), shape_of(sizes), overlap)
 
 
 def run_slabs(run: Run, image: Tensor, plan: Plan | Tiles, axis: int = 0) -> Iterator[Tensor]:
-    """Logits of an image (C, D, H, W), slab by slab along ``axis``; where windows overlap, blended by Gaussian weights.
+    """Logits of an image (C, D, H, W), slab by slab along ``axis``.
 
-    A slab is given as soon as no further window touches it, so that only one window's depth of logits is held.
+    Where windows overlap they are blended by Gaussian weights, tiles as :func:`~medtransfer.inference.tiles.join_tiles`
+    does it. A slab is given as soon as no further window touches it, so that only one window's depth of logits is held.
 
     Returns:
         Tensors (K, d, ., .) where ``run`` gives them, with ``axis`` brought to the front of the three; together the
@@ -119,11 +110,11 @@ def run_slabs(run: Run, image: Tensor, plan: Plan | Tiles, axis: int = 0) -> Ite
     margins = _margins(moved, turned.padded)
 
     def one(place: Place) -> Tensor:
-        start = _shape(span.start for span in place)
+        start = shape_of(span.start for span in place)
         return straight(_window(moved, start, turned.window, margins)[None])[0]
 
     slabs = join_tiles(one, turned) if isinstance(turned, Tiles) else _blend(straight, moved, turned, margins)
-    return _cut_slabs(slabs, margins, _shape(moved.shape[1:]))
+    return _cut_slabs(slabs, margins, shape_of(moved.shape[1:]))
 
 
 def run_classifier(run: Run, image: Tensor, plan: Plan | Tiles) -> Tensor:
@@ -213,9 +204,4 @@ def _starts(size: int, window: int, overlap: float) -> list[int]:
 
 def _margins(image: Tensor, padded: Shape) -> Shape:
     """How many voxels are padded before the first along each axis."""
-    return _shape(before for before, _ in centred_margins(image.shape[1:], padded))
-
-
-def _shape(sizes: Iterable[int]) -> Shape:
-    first, second, third = sizes
-    return first, second, third
+    return shape_of(before for before, _ in centred_margins(image.shape[1:], padded))

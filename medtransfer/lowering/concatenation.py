@@ -7,7 +7,7 @@ from torch import fx, nn
 
 from ..model_zoo.layers import to_size
 from .convolution import Convolution
-from .layers import own_modules
+from .layers import called_module, own_modules
 
 
 def split_concatenations(graph: fx.GraphModule) -> int:
@@ -53,7 +53,7 @@ def _is_joined(node: fx.Node) -> bool:
 def _width(graph: fx.GraphModule, node: object) -> int | None:
     """Channels of a map, of what a convolution or norm gives, through what changes only values or sizes."""
     while isinstance(node, fx.Node):
-        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        module = called_module(graph, node)
         if isinstance(module, Convolution | nn.modules.batchnorm._NormBase):
             return module.out_channels if isinstance(module, Convolution) else module.num_features
         if node.target is not to_size and not isinstance(module, nn.ReLU | nn.LeakyReLU):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..model_zoo.bfloat16 import is_thin
-from ..model_zoo.few_channels import MANY, taps_as_channels, unfold_taps
+from ..model_zoo.bfloat16 import has_wrong_result
+from ..model_zoo.few_channels import has_few_channels, taps_as_channels, unfold_taps
 
 LAYOUT = torch.channels_last_3d
 #: torch's own for compiled networks, with what follows a convolution within it
@@ -71,9 +71,9 @@ class Convolution(nn.Module):
         self.stride, self.dilation = list(layer.stride), list(layer.dilation)
         self.padding = _padding(layer)
         self.output_padding = list(layer.output_padding)
-        self.taps: tuple[int, int, tuple[int, int]] | None = None
+        self.taps: tuple[int, int, int] | None = None
         weight = layer.weight.detach()
-        if _has_few_channels(layer, dtype):
+        if _is_unfolded(layer, dtype):
             weight = self._unfold(weight)
         self.register_buffer("weight", weight.to(dtype).contiguous(memory_format=LAYOUT), persistent=False)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().to(dtype), persistent=False)
@@ -86,7 +86,7 @@ class Convolution(nn.Module):
         x = x.to(self.weight.dtype, memory_format=LAYOUT)
         if other is not None:
             other = other.to(self.weight.dtype, memory_format=LAYOUT)
-        if not self._is_one_call(x):
+        if not self._is_one_call(x) or (other is not None and other.shape != self._shape(x)):
             return self._by_torch(x, other)
         if self.transposed:
             return self._upsampled(x)
@@ -116,20 +116,23 @@ class Convolution(nn.Module):
         return found
 
     def _unfold(self, weight: Tensor) -> Tensor:
-        odd = weight.shape[-1] % 2
-        self.taps = (weight.shape[-1] + odd, self.stride[2], (self.padding[2], self.padding[2] + odd))
+        self.taps = (weight.shape[-1], self.stride[2], self.padding[2])
         self.stride[2], self.padding[2] = 1, 0
-        return taps_as_channels(F.pad(weight, (0, odd)))
+        return taps_as_channels(weight)
 
     def _is_one_call(self, x: Tensor) -> bool:
         """Whether oneDNN has the call, and gives what is right."""
         other = self.transposed and (self.exact or self.groups > 1)
         return x.device.type == "cpu" and _has_onednn(x.dtype) and not other and not self._is_at_risk(x)
 
+    def _shape(self, x: Tensor) -> torch.Size:
+        """Of the result without a sum: of a map that is repeated along an axis oneDNN adds one voxel alone."""
+        each = zip(x.shape[2:], self.weight.shape[2:], self.padding, self.stride, self.dilation, strict=True)
+        sizes = [(size + 2 * pad - step * (taps - 1) - 1) // stride + 1 for size, taps, pad, stride, step in each]
+        return torch.Size([len(x), self.out_channels, *sizes])
+
     def _is_at_risk(self, x: Tensor) -> bool:
-        """Of the faults that ``model_zoo.bfloat16`` lists, those of results: gradients are not asked for."""
-        strided = max(self.stride) > 1 or x.shape[1] == 1
-        return x.dtype == torch.bfloat16 and strided and is_thin(x, self.weight)
+        return x.dtype == torch.bfloat16 and has_wrong_result(x, self.weight, self.stride)
 
     def _by_torch(self, x: Tensor, other: Tensor | None) -> Tensor:
         risky = self._is_at_risk(x)
@@ -138,7 +141,8 @@ class Convolution(nn.Module):
         # the numbers are what they should be; the guard against thin convolutions would cost a second's import
         with torch.autocast(x.device.type, enabled=False):
             found = self._convolved(*numbers)
-        found = found if other is None else found.add_(other)
+        if other is not None:
+            found = found.add_(other) if other.shape == found.shape else found + other
         return self.activation(found.float() if self.exact else found.to(x.dtype, memory_format=LAYOUT))
 
     def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -207,7 +211,7 @@ def _padding(layer: nn.Conv3d | nn.ConvTranspose3d) -> list[int]:
     return list(layer.padding)
 
 
-def _has_few_channels(layer: nn.Conv3d | nn.ConvTranspose3d, dtype: torch.dtype) -> bool:
+def _is_unfolded(layer: nn.Conv3d | nn.ConvTranspose3d, dtype: torch.dtype) -> bool:
     """Whether oneDNN would fill its blocks with zeros, which it does in shorter numbers only."""
     plain = not layer.transposed and layer.groups == 1 and set(layer.dilation) == {1}
-    return plain and dtype == torch.bfloat16 and layer.in_channels < MANY and layer.kernel_size[2] > 1
+    return plain and dtype == torch.bfloat16 and has_few_channels(layer.weight)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.parametrize import is_parametrized
 
-from .layers import is_convolution, only_user, own_modules, replace
+from .layers import called_module, is_convolution, only_user, own_modules, replace
 
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
@@ -20,7 +21,7 @@ def drop_identities(graph: fx.GraphModule) -> None:
     3
     """
     for node in list(graph.graph.nodes):
-        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        module = called_module(graph, node)
         if isinstance(module, _NOTHING) and not module.training:
             replace(graph, node, node.args[0])
     graph.recompile()
@@ -39,12 +40,19 @@ def fold_norms(graph: fx.GraphModule) -> int:
     modules, folded = own_modules(graph), 0
     for node, conv in modules.items():
         norm = only_user(node)
-        if is_convolution(conv) and norm is not None and _has_fixed_statistics(modules.get(norm)):
+        if _takes_weights(conv) and norm is not None and _has_fixed_statistics(modules.get(norm)):
             _fold(conv, modules[norm])  # type: ignore[arg-type]
             replace(graph, norm, node)
             folded += 1
     graph.recompile()
     return folded
+
+
+def _takes_weights(conv: nn.Module) -> bool:
+    """Whether torch can fold a norm into a convolution: its formula has no transposed ones in groups."""
+    if not is_convolution(conv) or is_parametrized(conv):
+        return False
+    return not (conv.transposed and conv.groups > 1)  # type: ignore[operator]
 
 
 def _has_fixed_statistics(norm: nn.Module | None) -> bool:

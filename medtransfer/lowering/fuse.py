@@ -12,21 +12,22 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from .convolution import Activation, Convolution
-from .layers import is_convolution, only_user, own_modules, replace
+from .layers import called_module, is_convolution, only_user, own_modules, replace
 
 _SUMS = (operator.add, operator.iadd, torch.add)
 _RECTIFIERS = (F.relu, torch.relu, F.relu_, torch.relu_)
 #: what these give is new memory, and nothing else looks into it
-_READERS = (torch.cat, *_SUMS)
+_READERS = (operator.add, torch.add)
 
 
-def fuse_convolutions(folded: fx.GraphModule, dtype: torch.dtype, exact: bool = True) -> fx.GraphModule:
+def fuse_convolutions(folded: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
     """The same graph with a :class:`Convolution` in place of every plain one and of what follows it.
+
+    The last ones are exact: the network's results are float32 that no rounding to ``dtype`` went through.
 
     Args:
         folded: Of a network in eval mode; it is not changed.
         dtype: The numbers that are multiplied.
-        exact: Whether the network's results are float32 that no rounding to ``dtype`` went through.
 
     >>> from .trace import trace
     >>> graph = trace(nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU()).eval())
@@ -35,7 +36,7 @@ def fuse_convolutions(folded: fx.GraphModule, dtype: torch.dtype, exact: bool = 
     """
     graph = fx.GraphModule(folded, copy.deepcopy(folded.graph))
     layers = {node: module for node, module in own_modules(graph).items() if is_lowered(module)}
-    last = set(_last_steps(graph, layers)) if exact else ()
+    last = set(_last_steps(graph, layers))
     for node, layer in layers.items():
         fused = Convolution(layer, dtype, exact=node in last)  # type: ignore[arg-type]
         graph.add_submodule(str(node.target), fused)
@@ -70,7 +71,12 @@ def _take_sum(graph: fx.GraphModule, node: fx.Node, layers: dict[fx.Node, nn.Mod
 
 
 def _is_free(graph: fx.GraphModule, other: fx.Node, node: fx.Node, layers: dict[fx.Node, nn.Module]) -> bool:
-    """Whether the sum may go into the memory of ``other``: a convolution's own, which no later step reads."""
+    """Whether the sum may go into the memory of ``other``: a convolution's own, which no later step reads.
+
+    Not what the convolution itself reads, nor what a ``torch.cat`` does, whose parts are read later once it is split.
+    """
+    if other is node.args[0]:
+        return False
     readers = [user for user in other.users if user is not node]
     plain = all(user in layers or user.target in _READERS or _is_pool(graph, user) for user in readers)
     ends = next(user for user in node.users)  # the sum, which goes
@@ -78,7 +84,7 @@ def _is_free(graph: fx.GraphModule, other: fx.Node, node: fx.Node, layers: dict[
 
 
 def _is_pool(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), nn.modules.pooling._MaxPoolNd)
+    return isinstance(called_module(graph, node), nn.modules.pooling._MaxPoolNd)
 
 
 def _take_activation(graph: fx.GraphModule, node: fx.Node) -> Activation:
@@ -94,7 +100,7 @@ def _take_activation(graph: fx.GraphModule, node: fx.Node) -> Activation:
 def _activation(graph: fx.GraphModule, node: fx.Node) -> Activation | None:
     if node.op == "call_function" and node.target in _RECTIFIERS and len(node.args) == 1:
         return Activation("relu")
-    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+    module = called_module(graph, node)
     read: Callable[[Any], Activation] | None = _MODULES.get(type(module))  # type: ignore[arg-type]
     return None if read is None else read(module)
 

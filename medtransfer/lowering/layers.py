@@ -13,10 +13,29 @@ _PLAIN = {nn.Conv3d.forward, nn.ConvTranspose3d.forward}
 
 
 def own_modules(graph: fx.GraphModule) -> dict[fx.Node, nn.Module]:
-    """The module of each step that is a call of one, but for modules that several steps call."""
-    calls = [node for node in graph.graph.nodes if node.op == "call_module"]
-    counts = Counter(node.target for node in calls)
-    return {node: graph.get_submodule(str(node.target)) for node in calls if counts[node.target] == 1}
+    """The module of each step that is a call of one, but for modules that several steps call or that have hooks."""
+    counts = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
+    own = {node: called_module(graph, node) for node in graph.graph.nodes if counts[node.target] == 1}
+    return {node: module for node, module in own.items() if module is not None}
+
+
+def called_module(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """The module that a step calls; none if it has hooks, which see or change what it takes and gives."""
+    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return None if module is None or has_hooks(module) else module
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something is called before, after or in place of the forward pass of a module's class.
+
+    As by ``register_forward_hook``, or by a ``forward`` of the one module's own.
+
+    >>> layer = nn.ReLU()
+    >>> handle = layer.register_forward_hook(lambda module, inputs, output: None)
+    >>> has_hooks(layer), has_hooks(nn.ReLU())
+    (True, False)
+    """
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def is_convolution(module: nn.Module | None) -> bool:

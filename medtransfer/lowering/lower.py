@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from .fold import drop_identities, fold_norms
 from .fuse import fuse_convolutions
 from .layers import takes_input_statistics
 from .substitutes import substitute
-from .trace import UntraceableError, trace
+from .trace import trace
 
 #: largest error against the network as it was, as a share of the result's length: of float32, which shows that the
 #: graph is the same; and of shorter numbers, which norms over the few voxels of a probe blow up
@@ -23,20 +23,21 @@ EXACT, CLOSE = 1e-3, 1.0
 _LEAST = 16  # voxels of the noise along each axis
 
 
-def lower(network: nn.Module, dtype: torch.dtype = torch.float32, exact: bool = True) -> fx.GraphModule | None:
+def lower(network: nn.Module, dtype: torch.dtype = torch.float32) -> fx.GraphModule | None:
     """An equal network that runs faster: norms folded, sums and activations within convolutions, numbers in ``dtype``.
 
-    It is compared with the network on noise before it is given, in float32 to 1e-3 of the result's length.
+    Results are float32 that no rounding to ``dtype`` went through. It is compared with the network on noise before
+    it is given, in float32 to 1e-3 of the result's length.
 
     Args:
         network: In eval mode, (1, C, D, H, W) -> a tensor, or a list or dict of them; has ``in_channels``. It is not
             changed, and shares no memory with what is given.
         dtype: The numbers that convolutions multiply.
-        exact: Whether results are float32 that no rounding to ``dtype`` went through.
 
     Returns:
         A graph, whose ``meta["error"]`` is how far its results are from the network's on noise, as a share of their
-        length; or None where the network cannot be traced, or what came out differs.
+        length, and ``meta["autocast"]`` whether it must run within autocast to ``dtype``; or None where the network
+        cannot be traced, or what came out differs.
 
     >>> net = nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.ReLU()).eval()
     >>> net.in_channels = 1
@@ -46,63 +47,99 @@ def lower(network: nn.Module, dtype: torch.dtype = torch.float32, exact: bool = 
     """
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            return _lowered(network, dtype, exact)
-    except (UntraceableError, RuntimeError, ValueError, TypeError, NotImplementedError):
+            return _lowered(network, dtype)
+    except Exception:  # whatever a user's own forward pass raises, of an input of this size
         return None
 
 
-def _lowered(network: nn.Module, dtype: torch.dtype, exact: bool) -> fx.GraphModule | None:
-    probe = _probe(network)
-    wanted = results(network(probe))
+def _lowered(network: nn.Module, dtype: torch.dtype) -> fx.GraphModule | None:
+    probe = noise_for(network)
+    wanted = results(network(probe.clone()))
+    # whoever wrote the network may have it branch by size; those of the zoo do not
+    others = [] if getattr(network, "architecture", None) else [noise_for(network, 2)]
     # oneDNN's activations make 0 of NaN, and would hide it
     if not all(bool(torch.isfinite(tensor).all()) for tensor in (*wanted, *network.parameters())):
         return None
     folded = trace(copy.deepcopy(network).float())
     drop_identities(folded)
     fold_norms(folded)
-    found = _fused(folded, torch.float32, exact)
-    found.meta["error"] = _error(found, probe, wanted)
+    found = _fused(folded, torch.float32)
+    errors = [_error(found, image, results(network(image.clone()))) for image in others]
+    found.meta["error"] = max(_error(found, probe, wanted), *errors, 0.0)
+    found.meta["autocast"] = False
     if found.meta["error"] > EXACT or dtype == torch.float32:
         return found if found.meta["error"] <= EXACT else None
-    short = _fused(folded, dtype, exact)
-    short.meta["error"] = _error(short, probe, wanted)
+    short = _fused(folded, dtype)
+    short.meta["autocast"] = not _runs(short, probe)
+    short.meta["error"] = _error(short, probe, wanted, dtype if short.meta["autocast"] else None)
     return short if short.meta["error"] <= CLOSE else None
 
 
-def _fused(folded: fx.GraphModule, dtype: torch.dtype, exact: bool) -> fx.GraphModule:
-    found = fuse_convolutions(folded, dtype, exact)
+def _runs(found: fx.GraphModule, probe: Tensor) -> bool:
+    """Whether what is left of the network takes the numbers of its convolutions as they are."""
+    try:
+        _results_of(found, probe)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def _fused(folded: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
+    found = fuse_convolutions(folded, dtype)
     split_concatenations(found)
     substitute(found, dtype)
     return found
 
 
-def _probe(network: nn.Module) -> Tensor:
-    """Noise on the network's device, with two voxels at the lowest resolution; eight for norms that look at them."""
-    strides: Any = getattr(network, "output_stride", None) or (16, 16, 16)
+def noise_for(network: nn.Module, times: int = 1) -> Tensor:
+    """Noise on the network's device, with two voxels at the lowest resolution; eight for norms that look at them.
+
+    Args:
+        network: Has ``in_channels``, and may have ``output_stride``.
+        times: How many times as long each axis is.
+    """
     wide = any(map(takes_input_statistics, network.modules()))
     voxels = (2, 2, 2) if wide else (1, 1, 2)
-    sizes = [max(_LEAST, count * stride) for count, stride in zip(voxels, strides, strict=True)]
+    strides = strides_of(network, default=_LEAST)
+    sizes = [times * max(_LEAST, count * stride) for count, stride in zip(voxels, strides, strict=True)]
     device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
     shape = [1, int(network.in_channels), *sizes]  # type: ignore[arg-type]
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def results(found: Any) -> list[Tensor]:
-    """All tensors that a network gives, in float32.
+def strides_of(network: nn.Module, default: int) -> tuple[int, int, int]:
+    """A network's total stride along each axis; ``default`` if it does not say."""
+    stride: Any = getattr(network, "output_stride", None) or default
+    first, second, third = (stride,) * 3 if isinstance(stride, int) else stride
+    return int(first), int(second), int(third)
 
-    >>> [tensor.tolist() for tensor in results({"ill": torch.ones(1), "organs": [torch.zeros(2)]})]
+
+def results(output: Any) -> list[Tensor]:
+    """All tensors that a network gives, in float32."""
+    return [tensor.float() for tensor in tensors_in(output)]
+
+
+def tensors_in(output: Any) -> list[Tensor]:
+    """All tensors in what a module gives, of lists, tuples and mappings within each other.
+
+    >>> [tensor.tolist() for tensor in tensors_in({"ill": torch.ones(1), "organs": [torch.zeros(2)]})]
     [[1.0], [0.0, 0.0]]
     """
-    if isinstance(found, Tensor):
-        return [found.float()]
-    items: Iterable[Any] = found.values() if isinstance(found, dict) else found
-    return [tensor for item in items for tensor in results(item)]
+    if isinstance(output, Tensor):
+        return [output]
+    items = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
+    return [tensor for item in items for tensor in tensors_in(item)]
 
 
-def _error(found: Callable[[Tensor], Any], probe: Tensor, wanted: list[Tensor]) -> float:
-    with torch.autocast(probe.device.type, enabled=False):
-        pairs = list(zip(results(found(probe)), wanted, strict=True))
+def _error(found: fx.GraphModule, probe: Tensor, wanted: list[Tensor], autocast: torch.dtype | None = None) -> float:
+    pairs = list(zip(_results_of(found, probe, autocast), wanted, strict=True))
     return max(distance(*pair) if pair[0].shape == pair[1].shape else math.inf for pair in pairs)
+
+
+def _results_of(found: fx.GraphModule, probe: Tensor, autocast: torch.dtype | None = None) -> list[Tensor]:
+    with torch.autocast(probe.device.type, autocast, enabled=autocast is not None):
+        # a call would print the code around what it raises
+        return results(found.forward(probe.clone()))
 
 
 def distance(one: Tensor, two: Tensor) -> float:

@@ -41,16 +41,16 @@ def interpolated(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
     if plain or tuple(x.shape[2:]) == tuple(size):
         return to_size(x, size, mode)
     count, channels, depth, height, width = x.shape
-    first, second, third = (_weights(*pair) for pair in zip((depth, height, width), size, strict=True))
-    x = torch.matmul(first.T, x.reshape(count * channels, depth, height * width))
-    x = torch.matmul(second.T, x.reshape(-1, height, width))
-    return torch.matmul(x.reshape(-1, width), third).reshape(count, channels, *size)
+    with torch.autocast("cpu", enabled=False):
+        first, second, third = (_weights(*pair) for pair in zip((depth, height, width), size, strict=True))
+        x = torch.matmul(first.T, x.reshape(count * channels, depth, height * width))
+        x = torch.matmul(second.T, x.reshape(-1, height, width))
+        return torch.matmul(x.reshape(-1, width), third).reshape(count, channels, *size)
 
 
 def _weights(have: int, want: int) -> Tensor:
     """(have, want): what each voxel counts in each of the interpolated ones, by torch's own rule."""
-    with torch.autocast("cpu", enabled=False):
-        return F.interpolate(torch.eye(have)[None], size=want, mode="linear", align_corners=False)[0]
+    return F.interpolate(torch.eye(have)[None], size=want, mode="linear", align_corners=False)[0]
 
 
 class ChannelNorm(nn.Module):

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from .layers import has_hooks
+
 #: their forward passes ask for sizes, or are one kernel: steps of the graph
 LAYERS = (
     nn.modules.conv._ConvNd,
@@ -19,7 +21,7 @@ _MOST_KINDS = 50
 
 
 class UntraceableError(Exception):
-    """The network decides by the values of its input what it computes."""
+    """The network decides by sizes or values of its input what it computes, or hooks look at it."""
 
 
 class _OpaqueError(Exception):
@@ -36,19 +38,21 @@ def trace(network: nn.Module) -> fx.GraphModule:
     A module whose forward pass cannot be traced, since it asks for sizes or values, is one step.
 
     Args:
-        network: Takes one tensor.
+        network: Takes one tensor; what else its forward pass could take has its default.
 
     Raises:
-        UntraceableError: the outermost forward pass cannot be traced.
+        UntraceableError: the outermost forward pass cannot be traced, or has hooks.
 
     >>> graph = trace(nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU()).eval())
     >>> [node.op for node in graph.graph.nodes]
     ['placeholder', 'call_module', 'call_module', 'output']
     """
+    if has_hooks(network):
+        raise UntraceableError(f"{type(network).__name__} has hooks")
     opaque: set[type[nn.Module]] = set()
     while len(opaque) < _MOST_KINDS:
         try:
-            return _assembled(network, _Tracer(network, opaque).trace(network))
+            return _assembled(network, _Tracer(network, opaque).whole(network))
         except _OpaqueError as error:
             opaque.add(error.kind)
         except Exception as error:  # whatever a user's own forward pass raises when it meets no tensor
@@ -78,6 +82,25 @@ class _Tracer(fx.Tracer):
     def __init__(self, network: nn.Module, opaque: set[type[nn.Module]]) -> None:
         super().__init__()
         self.opaque, self._registered = opaque, set(map(id, network.modules()))
+        self._asked = False
+
+    def whole(self, network: nn.Module) -> fx.Graph:
+        """The graph of a network, unless it asked something that only an input answers and caught the error."""
+        graph = self.trace(network)
+        if self._asked:
+            raise UntraceableError(f"{type(network).__name__} decides by its input")
+        return graph
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """One input alone: of others ``is None`` would be wrong for what stands for them."""
+        return root_fn, [self.root, self.create_proxy("placeholder", "x", (), {})]
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Refuse, and remember it."""
+        self._asked = True
+        return super().to_bool(obj)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one step of the graph."""

@@ -11,7 +11,8 @@ from ..errors import ModelError
 from .blocks import ResLayer, block_with_expansion
 from .conv_blocks import ConvStage
 from .encoder import HEAD_TYPES, Encoder
-from .layers import Config, Layers, Size, check_length, cumulative, per_stage, records_arguments
+from .layer_configs import Config
+from .layers import Layers, Size, check_length, cumulative, per_stage, records_arguments
 
 #: nnU-Net's choices (Isensee et al., Nature Methods 2021), which its planner cuts to the stages that a patch allows
 WIDTHS = (32, 64, 128, 256, 320, 320)

@@ -39,31 +39,39 @@ def unfolded_convolution(
     >>> torch.allclose(found, torch.conv3d(x, weight, None, 2, 1), atol=1e-5)
     True
     """
-    even = weight.shape[-1] % 2
-    return torch.conv3d(
-        unfold_taps(x, weight.shape[-1] + even, stride[-1], (padding[-1], padding[-1] + even)),
-        taps_as_channels(functional.pad(weight, (0, even))),
-        bias,
-        (*stride[:2], 1),
-        (*padding[:2], 0),
-    )
+    kernel = taps_as_channels(weight)
+    taps = unfold_taps(x, weight.shape[-1], stride[-1], padding[-1])
+    return torch.conv3d(taps, kernel, bias, (*stride[:2], 1), (*padding[:2], 0))
 
 
-def unfold_taps(x: Tensor, taps: int, stride: int, padding: tuple[int, int]) -> Tensor:
+def has_few_channels(weight: Tensor) -> bool:
+    """Whether a CPU is quicker so in bfloat16, of a weight (K, C, d, h, w) without groups and dilation.
+
+    >>> has_few_channels(torch.empty(8, 1, 7, 7, 7)), has_few_channels(torch.empty(8, 64, 3, 3, 3))
+    (True, False)
+    """
+    return weight.shape[1] < MANY and weight.shape[-1] > 1
+
+
+def unfold_taps(x: Tensor, taps: int, stride: int, padding: int) -> Tensor:
     """(N, C, D, H, W) to (N, taps * C, D, H, W'): what ``taps`` voxels of the last axis hold, as channels.
 
-    >>> unfold_taps(torch.arange(4.0).view(1, 1, 1, 1, 4), 2, 2, (0, 0)).flatten(1).tolist()
+    Of an odd number there is one more, so that channels come in pairs.
+
+    >>> unfold_taps(torch.arange(4.0).view(1, 1, 1, 1, 4), 2, 2, 0).flatten(1).tolist()
     [[0.0, 2.0, 1.0, 3.0]]
     """
-    windows = functional.pad(x, padding).unfold(-1, taps, stride)
+    odd = taps % 2
+    windows = functional.pad(x, (padding, padding + odd)).unfold(-1, taps + odd, stride)
     # a view in which voxels lie more than once is right too, but makes the convolution slow
     return windows.permute(0, 2, 3, 4, 5, 1).contiguous().flatten(4).permute(0, 4, 1, 2, 3)
 
 
 def taps_as_channels(weight: Tensor) -> Tensor:
-    """(K, C, d, h, w) to (K, w * C, d, h, 1), the kernel for :func:`unfold_taps`.
+    """(K, C, d, h, w) to (K, w * C, d, h, 1), the kernel for :func:`unfold_taps`; of an odd w with a tap of zeros.
 
-    >>> taps_as_channels(torch.ones(8, 2, 7, 7, 8)).shape
+    >>> taps_as_channels(torch.ones(8, 2, 7, 7, 7)).shape
     torch.Size([8, 16, 7, 7, 1])
     """
+    weight = functional.pad(weight, (0, weight.shape[-1] % 2))
     return weight.permute(0, 4, 1, 2, 3).flatten(1, 2)[..., None]

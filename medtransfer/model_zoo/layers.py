@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,13 +11,12 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvTransposeNd
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ..errors import ModelError
-from .layer_types import NORM_NAMES, known_types, layer_type
+from .layer_configs import Config, checked_config, dimension_of, explained, opened, with_dimension
+from .layer_types import NORM_NAMES
 
-Config = dict[str, Any]
 Size = int | Sequence[int]
 
 CONV3D: Config = {"type": "Conv3d"}
@@ -51,10 +48,10 @@ class Layers:
     def __init__(
         self, conv_cfg: Config | None = None, norm_cfg: Config | None = None, act_cfg: Config | None = None
     ) -> None:
-        self.conv_cfg = _checked(conv_cfg, CONV3D, "conv_cfg")
-        self.ndim = _dimension(self.conv_cfg["type"])
-        self.norm_cfg = _with_dimension(_checked(norm_cfg, BATCH_NORM, "norm_cfg"), self.ndim)
-        self.act_cfg = _checked(act_cfg, RELU, "act_cfg")
+        self.conv_cfg = checked_config(conv_cfg, CONV3D, "conv_cfg")
+        self.ndim = dimension_of(self.conv_cfg["type"])
+        self.norm_cfg = with_dimension(checked_config(norm_cfg, BATCH_NORM, "norm_cfg"), self.ndim)
+        self.act_cfg = checked_config(act_cfg, RELU, "act_cfg")
         self.interpolation = INTERPOLATION[self.ndim]
 
     def conv(
@@ -67,8 +64,8 @@ class Layers:
         bias: bool = False,
     ) -> nn.Module:
         """A convolution that keeps the size at stride 1."""
-        kind, given = _opened(self.conv_cfg)
-        with _explained(conv_cfg=self.conv_cfg):
+        kind, given = opened(self.conv_cfg)
+        with explained(conv_cfg=self.conv_cfg):
             layer: nn.Module = kind(
                 in_channels,
                 out_channels,
@@ -83,17 +80,17 @@ class Layers:
 
     def norm(self, channels: int, postfix: int | str = "") -> tuple[str, nn.Module]:
         """A norm layer and its name by mmcv's rule: ``bn1``, ``in1``, ``gn1``."""
-        kind, given = _opened(self.norm_cfg)
+        kind, given = opened(self.norm_cfg)
         trains = given.pop("requires_grad")
-        with _explained(norm_cfg=self.norm_cfg):
+        with explained(norm_cfg=self.norm_cfg):
             layer = kind(**{"num_channels" if kind is nn.GroupNorm else "num_features": channels}, **given)
         return f"{NORM_NAMES[self.norm_cfg['type'].rstrip('123d')]}{postfix}", layer.requires_grad_(trains)
 
     def act(self) -> nn.Module:
         """An activation, in place where its type can."""
-        kind, given = _opened(self.act_cfg)
+        kind, given = opened(self.act_cfg)
         inplace = {"inplace": True} if "inplace" in inspect.signature(kind.__init__).parameters else {}
-        with _explained(act_cfg=self.act_cfg):
+        with explained(act_cfg=self.act_cfg):
             layer: nn.Module = kind(**{**inplace, **given})
             return layer
 
@@ -258,60 +255,6 @@ def check_length(name: str, values: Sequence[Any], count: int) -> None:
     """
     if len(values) != count:
         raise ModelError(f"{name} needs {count} entries, one a stage, got {list(values)}")
-
-
-def _checked(cfg: Config | None, default: Config, name: str) -> Config:
-    cfg = dict(default if cfg is None else cfg)
-    if "type" not in cfg:
-        raise ModelError(f"{name} needs the key 'type', got {cfg}", hint=f"For example {name}={default}")
-    if isinstance(cfg["type"], type):
-        cfg["type"] = cfg["type"].__name__
-    if not isinstance(cfg["type"], str) or layer_type(cfg["type"]) is None:
-        near = difflib.get_close_matches(str(cfg["type"]), known_types(), n=3, cutoff=0.4) or [default["type"]]
-        raise ModelError(f"{name} names the unknown type {cfg['type']!r}", hint=f"Close names: {', '.join(near)}")
-    return cfg
-
-
-def _opened(cfg: Config) -> tuple[Any, Config]:
-    """The class that a config names, and the arguments that it gives."""
-    return layer_type(cfg["type"]), {name: value for name, value in cfg.items() if name != "type"}
-
-
-@contextmanager
-def _explained(**configs: Config) -> Iterator[None]:
-    """Turn what a layer's constructor says about its arguments into an error that quotes the config."""
-    try:
-        yield
-    except (TypeError, ValueError, AssertionError) as error:
-        given = ", ".join(f"{name}={cfg}" for name, cfg in configs.items())
-        raise ModelError(f"{given} does not build a layer: {error}") from error
-
-
-def _dimension(conv_type: str) -> int:
-    found = re.search(r"([123])[dD]$", conv_type)
-    kind = layer_type(conv_type)
-    if isinstance(kind, type) and issubclass(kind, _ConvTransposeNd | _NormBase):
-        raise ModelError(f"conv_cfg type {conv_type!r} is no convolution that keeps the size", hint="Use Conv3d")
-    if not found:
-        raise ModelError(f"conv_cfg type {conv_type!r} does not say its dimension", hint="Use Conv2d or Conv3d")
-    return int(found.group(1))
-
-
-def _with_dimension(norm_cfg: Config, ndim: int) -> Config:
-    kind, digits = re.fullmatch(r"(.*?)(?:([123])d)?", norm_cfg["type"]).groups()  # type: ignore[union-attr]
-    if kind not in NORM_NAMES:
-        raise ModelError(
-            f"norm_cfg type {norm_cfg['type']!r} does not normalise feature maps",
-            hint=f"Use one of {tuple(NORM_NAMES)}",
-        )
-    if digits and int(digits) != ndim:
-        raise ModelError(
-            f"norm_cfg type {norm_cfg['type']!r} is {digits}-D, the convolutions are {ndim}-D",
-            hint=f"Use {kind}{ndim}d, or {kind} alone",
-        )
-    if kind == "GN" and "num_groups" not in norm_cfg:
-        raise ModelError("norm_cfg type 'GN' needs num_groups", hint="For example dict(type='GN', num_groups=8)")
-    return {"requires_grad": True, **norm_cfg, "type": kind if kind in ("GN", "SyncBN") else f"{kind}{ndim}d"}
 
 
 def _same_padding(kernel_size: Size, dilation: int) -> int | tuple[int, ...]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .encoder import HEAD_ARGUMENTS, Encoder, without_head
-from .layers import Config, as_plain, hold_statistics
+from .layer_configs import Config
+from .layers import as_plain, hold_statistics
 from .task_heads import build_head, checked_heads
 
 

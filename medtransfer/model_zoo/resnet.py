@@ -11,7 +11,8 @@ from ..errors import ModelError
 from .blocks import ResLayer, block_with_expansion
 from .conv_blocks import ConvModule
 from .encoder import HEAD_TYPES, Encoder
-from .layers import Config, Layers, Size, cumulative, records_arguments
+from .layer_configs import Config
+from .layers import Layers, Size, cumulative, records_arguments
 
 #: depth -> (block, blocks of each stage)
 STAGES: dict[int, tuple[str, tuple[int, ...]]] = {

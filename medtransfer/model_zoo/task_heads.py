@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .decoder import Decoder, Decoding
 from .encoder import Encoder
-from .layers import Config, Layers
+from .layer_configs import Config
+from .layers import Layers
 
 #: task of a head -> the argument that says how many outputs it has
 OUTPUTS = {"segmentation": "num_classes", "classification": "num_classes", "regression": "num_outputs"}

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .decoder import Block, Decoder, Decoding
 from .encoder import Encoder, origin_of, stage_maps
-from .layers import Config, Layers, Size, cumulative, hold_statistics, hold_still, records_arguments
+from .layer_configs import Config
+from .layers import Layers, Size, cumulative, hold_statistics, hold_still, records_arguments
 
 
 class UNet(Decoder):

@@ -16,7 +16,8 @@ from .conv_blocks import Stack
 from .conv_encoder import ConvEncoder
 from .encoder import SHARED_ARGUMENTS
 from .fcn import Level, SlidingPad, centred
-from .layers import BATCH_NORM, Config, Layers, Size, cumulative, records_arguments
+from .layer_configs import Config
+from .layers import BATCH_NORM, Layers, Size, cumulative, records_arguments
 
 #: depth -> convolutions of each stage
 VGG_STAGES: dict[int, tuple[int, ...]] = {

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ..model_zoo.few_channels import MANY, unfolded_convolution
+from ..devices import has_matrix_units
+from ..model_zoo.few_channels import has_few_channels, unfolded_convolution
 
 #: so many output channels a voxel of the output are needed for a product to be quicker
 _CHANNELS_A_VOXEL = 8
@@ -28,17 +29,9 @@ _CHANNELS_A_VOXEL = 8
 def matrix_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
-    """``torch.conv3d`` without groups and dilation as one product, for outputs of few voxels.
+    """``torch.conv3d`` as one product, for outputs of few voxels.
 
-    Args:
-        x: (N, C, D, H, W).
-        weight: (K, C, d, h, w).
-        bias: (K,), or None.
-        stride: Three numbers.
-        padding: Three numbers, of zeros.
-
-    Returns:
-        (N, K, D', H', W'), in the layout ``channels_last_3d``.
+    Arguments and result are those of :func:`~medtransfer.model_zoo.few_channels.unfolded_convolution`.
 
     >>> x, weight = torch.randn(1, 3, 2, 2, 2), torch.randn(4, 3, 3, 3, 3)
     >>> found = matrix_convolution(x, weight, None, (1, 1, 1), (1, 1, 1))
@@ -95,7 +88,7 @@ def _convolution(
 
 
 def _quicker(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> Callable[..., Tensor] | None:
-    if weight.shape[1] < MANY and weight.shape[-1] > 1:
+    if has_few_channels(weight):
         return unfolded_convolution
     sizes = zip(x.shape[2:], padding, weight.shape[2:], stride, strict=True)
     voxels = x.shape[0]
@@ -118,5 +111,5 @@ def quick_convolutions(device: torch.device, dtype: torch.dtype) -> QuickConvolu
 
     It goes by what the processor is and not by a measurement: a resumed run must compute as the one before.
     """
-    quick = device.type == "cpu" and dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
+    quick = device.type == "cpu" and dtype == torch.bfloat16 and has_matrix_units()
     return QuickConvolutions() if quick else None

@@ -34,6 +34,7 @@ class LateNumbers(Generic[Note]):
 
     def __init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
+        self._delay = 0
 
     def put(self, note: Note, values: Mapping[str, Any]) -> None:
         """Send single numbers on their way.

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import get_world_size
 from mmengine.runner import set_random_seed
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -59,13 +60,16 @@ def build_loaders(cfg: Config, saved_seed: int | None = None) -> dict[str, DataL
 
 def _build(part: Mapping[str, Any], seed: int) -> DataLoader[Any]:
     loader = dict(part)
+    on_device = _augments_on_device(loader)
     # from such memory a batch goes to a GPU while that computes
-    loader.setdefault("pin_memory", torch.cuda.is_available())
+    loader.setdefault("pin_memory", torch.cuda.is_available() and not on_device)
     if loader.get("num_workers"):
         loader.setdefault("timeout", TIMEOUT)
         workers.warn_of_many(int(loader["num_workers"]))
     if isinstance(loader["dataset"], Mapping):
         loader["dataset"] = NamedCases(registry.DATASETS.build(loader["dataset"]))
+    if on_device:
+        loader["dataset"].use_device(get_device())
     # the dataset knows what its samples are; mmengine's default would give lists of tensors
     word = getattr(loader["dataset"], "collate", "default_collate")
     loader.setdefault("collate_fn", {"type": FUNCTIONS.get(word)})
@@ -75,6 +79,29 @@ def _build(part: Mapping[str, Any], seed: int) -> DataLoader[Any]:
     built.collate_fn = Collate(built.collate_fn)
     built.generator = torch.Generator()
     return built
+
+
+def _augments_on_device(loader: Mapping[str, Any]) -> bool:
+    """Whether the dataset is to augment on the device that trains.
+
+    Raises:
+        ConfigError: the loader has words that do not go with it.
+    """
+    dataset = loader["dataset"]
+    word = dataset.get("augment_on") if isinstance(dataset, Mapping) else getattr(dataset, "augment_on", None)
+    if word != "device":
+        return False
+    for word, reason in _NOT_ON_DEVICE.items():
+        if loader.get(word):
+            raise ConfigError(f"augment_on='device' does not go with {word}={loader[word]!r}: {reason}",
+                              hint=f"Leave {word} away, or augment_on")  # fmt: skip
+    return True
+
+
+_NOT_ON_DEVICE = {
+    "num_workers": "patches come to the device within the process that trains",
+    "pin_memory": "its batches are on the device already",
+}
 
 
 def in_config_words(section: str, build: Callable[[], Any]) -> Any:

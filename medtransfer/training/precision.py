@@ -10,6 +10,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from ..devices import has_matrix_units
 from ..errors import ConfigError
 from ..model_zoo.bfloat16 import guard_for
 from .convolutions import quick_convolutions
@@ -19,10 +20,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """The number format that ``dtype="auto"`` means: bfloat16 where the device is quicker in it, else float32."""
+    """The number format that ``dtype="auto"`` means: bfloat16 where the device is quicker in it, else float32.
+
+    Not :func:`medtransfer.devices.fastest_dtype`: on CUDA that is float16, which needs loss scaling, and on a CPU it is
+    measured, while a resumed run must compute as the one before.
+    """
     on_cuda = device.type == "cuda" and torch.cuda.is_bf16_supported()
     # without AMX a step in bfloat16 was measured to take 1.6 times as long as one in float32
-    on_cpu = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    on_cpu = device.type == "cpu" and has_matrix_units()
     return torch.bfloat16 if on_cuda or on_cpu else torch.float32
 
 

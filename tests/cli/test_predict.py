@@ -135,6 +135,7 @@ def test_options_reach_the_predictor_and_the_batch(
         "models": [str(model), str(model)],
         "device": "cpu",
         "precision": "auto",
+        "compiled": False,
         "tile": (32, 32, 32),
         "score": None,
         "overlap": 0.25,

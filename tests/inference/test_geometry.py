@@ -77,6 +77,7 @@ def test_labels_row_by_row_are_the_argmax_of_the_restored_logits(
     logits = torch.randn(4, *ready.grid.shape, generator=torch.Generator().manual_seed(0))
     found = assemble([Stream(logits.movedim(axis + 1, 1).split(2, dim=1), ready.regrid, axis)], 4)
     expected = ready.restore_logits(logits)
-    np.testing.assert_allclose(found.logits, expected, atol=1e-4, rtol=1e-3)  # kept as float16
+    # kept as float16, less the largest
+    np.testing.assert_allclose(found.logits, expected - expected.max(0), atol=1e-4, rtol=1e-3)
     clear = np.diff(np.sort(expected, axis=0)[-2:], axis=0)[0] > 1e-4
     np.testing.assert_array_equal(found.labels[clear], expected.argmax(0)[clear])

@@ -30,6 +30,9 @@ def test_every_head_gives_what_it_would_alone(options: Any) -> None:
     image, extra = image_of(), {"mirror_axes": [0, 2]}
     network = Heads()
     predictor = Predictor(network, card={**HEADS_CARD, **extra}, **options)
+    # which was tried on noise
+    assert predictor.engine.lowered is None
+    predictor.engine.network.calls = 0
     result = predictor.predict(image, probabilities=True)
     mask = Predictor(Threshold(), card={**NONE, **extra}, **options).predict(image, probabilities=True)
     shares = Predictor(Mean(), card={**NONE, **extra}, **options).predict(image).probabilities

@@ -145,6 +145,7 @@ def test_a_network_that_looks_far_is_probed_on_the_scan_itself(monkeypatch: pyte
     assert 6 <= first <= 12
     assert second == 0
     assert measure_halo(lambda x: x + x.mean(), image, (1, 1, 4))[2] == 4  # too short to be cut: its length
+    assert measure_halo(lambda x: x + x.std(), image, (1, 1, 4)) == image.shape[1:]  # it looks at everything
     blank = torch.zeros(1, 60, 10, 4)
     blank[:, :2] = 1
     assert 6 <= measure_halo(run, blank, (1, 1, 1))[0] <= 12  # its middle shows nothing

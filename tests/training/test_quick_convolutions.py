@@ -1,8 +1,6 @@
-"""Convolutions in other forms, and AdamW over any layout: what comes out is what torch gives."""
+"""Convolutions in other forms: what comes out is what torch gives."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 import torch
@@ -94,45 +92,6 @@ def test_bfloat16_is_chosen_where_the_processor_multiplies_matrices_in_it(monkey
         quick = convolutions.quick_convolutions(torch.device("cpu"), torch.bfloat16)
         assert (quick is not None) == has_tiles
     assert precision.quick_convolutions(torch.device("cpu"), torch.float32) is None
-
-
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("of_gradient", LAYOUTS.values(), ids=LAYOUTS.keys())
-@pytest.mark.parametrize("of_parameter", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_adamw_gives_the_same_weights_in_any_layout(of_parameter, of_gradient, fused: bool) -> None:
-    torch.manual_seed(0)
-    start, slope = torch.randn(4, 3, 3, 3, 2), torch.randn(4, 3, 3, 3, 2)
-    trained = []
-    for kind, parameter_layout, gradient_layout in (
-        (torch.optim.AdamW, torch.contiguous_format, torch.contiguous_format),
-        (AdamW, of_parameter, of_gradient),
-    ):
-        weight = start.clone(memory_format=parameter_layout).requires_grad_()
-        bias = torch.ones(3, requires_grad=True)
-        optimizer = kind([bias, weight], lr=0.1, fused=fused)
-        for _ in range(3):
-            weight.grad = slope.clone(memory_format=gradient_layout)
-            optimizer.step()
-        assert weight.is_contiguous(memory_format=parameter_layout)
-        trained.append(weight.detach())
-    assert torch.equal(trained[0], trained[1])
-
-
-def test_moments_of_another_layout_are_taken_over() -> None:
-    torch.manual_seed(0)
-    start, slopes = torch.randn(4, 3, 3, 3, 2), torch.randn(4, 4, 3, 3, 3, 2)
-    weights = [start.clone(memory_format=layout).requires_grad_() for layout in LAYOUTS.values()]
-    first, second = (AdamW([weight], lr=0.1, fused=True) for weight in weights)
-    for step, slope in enumerate(slopes):
-        if step == 2:  # a run goes on in another layout
-            second.load_state_dict(copy.deepcopy(first.state_dict()))
-            weights[1].data.copy_(weights[0].data)
-        weights[0].grad = slope.clone()
-        first.step()
-        if step >= 2:
-            weights[1].grad = slope.clone(memory_format=torch.channels_last_3d)
-            second.step()
-    assert torch.equal(*weights)
 
 
 def test_a_network_in_checkpoints_trains_in_the_quick_forms() -> None:
