@@ -137,9 +137,14 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def write(found: Rows, facts: dict[str, Any]) -> list[Path]:
-    """The results of this machine as JSON, and the tables into the pages that have room for them."""
+    """The results of this machine as JSON, and the tables into the pages that have room for them.
+
+    Sections that were measured on it before and not now stay.
+    """
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{file_name(facts)}.json"
+    merged = {**read(file)[0], **found}
+    found = {section: merged[section] for section in TITLES if section in merged}
     sections = {section: [row.to_dict() for row in rows] for section, rows in found.items()}
     file.write_text(json.dumps({"machine": facts, "sections": sections}, indent=1, ensure_ascii=False) + "\n", "utf-8")
     texts = {PAGE: report(found, facts), README: headline(found, facts)}
