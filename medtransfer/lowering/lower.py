@@ -64,24 +64,23 @@ def _lowered(network: nn.Module, dtype: torch.dtype) -> fx.GraphModule | None:
     drop_identities(folded)
     fold_norms(folded)
     found = _fused(folded, torch.float32)
-    errors = [_error(found, image, results(network(image.clone()))) for image in others]
-    found.meta["error"] = max(_error(found, probe, wanted), *errors, 0.0)
+    errors = [_farthest(_results_of(found, image), results(network(image.clone()))) for image in others]
+    found.meta["error"] = max(_farthest(_results_of(found, probe), wanted), *errors, 0.0)
     found.meta["autocast"] = False
     if found.meta["error"] > EXACT or dtype == torch.float32:
         return found if found.meta["error"] <= EXACT else None
     short = _fused(folded, dtype)
-    short.meta["autocast"] = not _runs(short, probe)
-    short.meta["error"] = _error(short, probe, wanted, dtype if short.meta["autocast"] else None)
+    short.meta["autocast"], given = _given_by(short, probe, dtype)
+    short.meta["error"] = _farthest(given, wanted)
     return short if short.meta["error"] <= CLOSE else None
 
 
-def _runs(found: fx.GraphModule, probe: Tensor) -> bool:
-    """Whether what is left of the network takes the numbers of its convolutions as they are."""
+def _given_by(found: fx.GraphModule, probe: Tensor, dtype: torch.dtype) -> tuple[bool, list[Tensor]]:
+    """Whether a graph needs autocast, since what is left of the network refuses short numbers; and what it gives."""
     try:
-        _results_of(found, probe)
+        return False, _results_of(found, probe)
     except (RuntimeError, NotImplementedError):
-        return False
-    return True
+        return True, _results_of(found, probe, dtype)
 
 
 def _fused(folded: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
@@ -131,8 +130,8 @@ def tensors_in(output: Any) -> list[Tensor]:
     return [tensor for item in items for tensor in tensors_in(item)]
 
 
-def _error(found: fx.GraphModule, probe: Tensor, wanted: list[Tensor], autocast: torch.dtype | None = None) -> float:
-    pairs = list(zip(_results_of(found, probe, autocast), wanted, strict=True))
+def _farthest(given: list[Tensor], wanted: list[Tensor]) -> float:
+    pairs = zip(given, wanted, strict=True)
     return max(distance(*pair) if pair[0].shape == pair[1].shape else math.inf for pair in pairs)
 
 
