@@ -95,7 +95,7 @@ def flat(name: str) -> str:
     >>> flat("part12_encoder_1_0_conv1") == flat("encoder_1.0.conv1") == flat("part12_encoder_1_0_conv1_of0")
     True
     """
-    return re.sub(r"^part\d+_|_of\d+$", "", name).replace(".", "_")
+    return re.sub(r"^.*\bpart\d+_|_of\d+$", "", name).replace(".", "_")
 
 
 class Clock:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..model_zoo.bfloat16 import has_wrong_result
-from ..model_zoo.few_channels import has_few_channels, taps_as_channels, unfold_taps
+from ..model_zoo.few_channels import has_few_channels
+from .unfolding import Unfolding
 
 LAYOUT = torch.channels_last_3d
 #: torch's own for compiled networks, with what follows a convolution within it
@@ -71,18 +72,27 @@ class Convolution(nn.Module):
         self.stride, self.dilation = list(layer.stride), list(layer.dilation)
         self.padding = _padding(layer)
         self.output_padding = list(layer.output_padding)
-        self.taps: tuple[int, int, int] | None = None
-        weight = layer.weight.detach()
+        self.unfolding: Unfolding | None = None
+        weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
         if _is_unfolded(layer, dtype):
-            weight = self._unfold(weight)
+            self.unfolding = Unfolding(layer.in_channels, layer.kernel_size, layer.stride, tuple(self.padding))
+            weight, self.stride, self.padding = self.unfolding.weight(weight), list(self.unfolding.left_stride), [0] * 3
+        self._hold(weight, bias, dtype)
+
+    def _hold(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.register_buffer("weight", weight.to(dtype).contiguous(memory_format=LAYOUT), persistent=False)
-        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().to(dtype), persistent=False)
+        self.register_buffer("bias", None if bias is None else bias.to(dtype), persistent=False)
+        self._exactly: tuple[Tensor, Tensor | None] = (weight, bias)
         self._packed: Tensor | None = None
+
+    def settle(self) -> None:
+        """Forget the weights as they were before they were rounded: no other is made of this one."""
+        self._exactly = (self.weight, self.bias)
 
     def forward(self, x: Tensor, other: Tensor | None = None, in_place: bool = False) -> Tensor:
         """(N, C, D, H, W) and what is added -> (N, K, D', H', W'); with ``in_place`` the sum goes into ``other``."""
-        if self.taps:
-            x = unfold_taps(x.to(self.weight.dtype), *self.taps)
+        if self.unfolding:
+            x = self.unfolding(x.to(self.weight.dtype))
         x = x.to(self.weight.dtype, memory_format=LAYOUT)
         if other is not None:
             other = other.to(self.weight.dtype, memory_format=LAYOUT)
@@ -102,23 +112,45 @@ class Convolution(nn.Module):
     @property
     def is_split(self) -> bool:
         """Whether it may be the sum of convolutions of parts of its channels."""
-        return not (self.transposed or self.taps or self.exact) and self.groups == 1
+        return not (self.transposed or self.unfolding or self.exact) and self.groups == 1
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a linear map of all its channels, with nothing behind it."""
+        return self.groups == 1 and self.unfolding is None and self.activation.name == "none"
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each voxel is computed from one voxel."""
+        plain = self.unfolding is None and not any(self.padding)
+        return plain and set(self.weight.shape[2:]) == set(self.stride) == {1}
+
+    @property
+    def is_voxelwise(self) -> bool:
+        """Whether each voxel is computed from one voxel, of the same grid or of a coarser one."""
+        own = any(self.padding) or any(self.output_padding) or set(self.dilation) != {1}
+        return self.is_pointwise or (self.transposed and list(self.weight.shape[2:]) == self.stride and not own)
+
+    def before(self, pointwise: Convolution) -> Convolution:
+        """This transposed convolution and a 1x1x1 one of what it gives, as one."""
+        (weight, bias), (matrix, added) = self._exactly, pointwise._exactly
+        matrix = matrix.flatten(1)
+        if bias is not None:
+            added = matrix @ bias if added is None else matrix @ bias + added
+        return self._with(torch.einsum("iudhw,ku->ikdhw", weight, matrix), added, Activation())
 
     def of_channels(self, channels: slice, is_last: bool) -> Convolution:
         """That of some of the input's channels; the last of several adds the bias and has the activation."""
-        found = copy.copy(self)
-        found._buffers = {
-            "weight": self.weight[:, channels].contiguous(memory_format=LAYOUT),
-            "bias": self.bias if is_last else None,
-        }
-        found.activation = self.activation if is_last else Activation()
-        found._packed = None
-        return found
+        weight, bias = self._exactly
+        last = (bias, self.activation) if is_last else (None, Activation())
+        return self._with(weight[:, channels], *last)
 
-    def _unfold(self, weight: Tensor) -> Tensor:
-        self.taps = (weight.shape[-1], self.stride[2], self.padding[2])
-        self.stride[2], self.padding[2] = 1, 0
-        return taps_as_channels(weight)
+    def _with(self, weight: Tensor, bias: Tensor | None, activation: Activation) -> Convolution:
+        found = copy.copy(self)
+        nn.Module.__init__(found)  # hooks of its own
+        found._hold(weight, bias, self.weight.dtype)
+        found.activation = activation
+        return found.train(self.training)
 
     def _is_one_call(self, x: Tensor) -> bool:
         """Whether oneDNN has the call, and gives what is right."""

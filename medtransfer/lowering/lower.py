@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .composition import compose_upsamplings
 from .concatenation import split_concatenations
+from .convolution import Convolution
 from .fold import drop_identities, fold_norms
 from .fuse import fuse_convolutions
 from .layers import takes_input_statistics
+from .slabs import run_in_slabs
 from .substitutes import substitute
 from .trace import trace
 
@@ -86,7 +89,12 @@ def _given_by(found: fx.GraphModule, probe: Tensor, dtype: torch.dtype) -> tuple
 def _fused(folded: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
     found = fuse_convolutions(folded, dtype)
     split_concatenations(found)
+    compose_upsamplings(found)
     substitute(found, dtype)
+    run_in_slabs(found)
+    for part in found.modules():
+        if isinstance(part, Convolution):
+            part.settle()
     return found
 
 

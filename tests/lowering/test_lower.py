@@ -76,7 +76,7 @@ def test_nothing_is_left_to_do_behind_the_convolutions_of_a_resunet() -> None:
     found = lower(_trained("resunet18"))
     assert found is not None
     steps = {type(module).__name__ for module in found.children()}
-    assert steps == {"Convolution", "MaxPool3d"}
+    assert steps == {"Convolution", "MaxPool3d", "Slabs"}
     assert {node.target.__name__ for node in found.graph.nodes if node.op == "call_function"} == {
         "interpolated",
         "getattr",
