@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint slow battery benchmark
+.PHONY: demo test lint slow battery benchmark docs
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,itk,dicom,view,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,itk,dicom,view,tensorboard,mlflow,onnx,hub,docs,test]'
 	touch .venv/ready
 
 demo: .venv/ready
@@ -31,3 +31,7 @@ battery: .venv/ready
 # ratios beside what people use: docs/speed.md and the README's table
 benchmark: .venv/ready
 	$(BIN)/python -m benchmarks.speed --write
+
+# the documentation site, without a network: docs/_build/html/index.html
+docs: .venv/ready
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going docs docs/_build/html

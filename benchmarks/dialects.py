@@ -1,7 +1,7 @@
 """Every source format against its own code: what is detected, what moves, and how far the feature maps lie apart.
 
     python -m benchmarks.dialects            # prints a row a format
-    python -m benchmarks.dialects --write    # puts it into README.md, and a row a file into benchmarks/dialects.md
+    python -m benchmarks.dialects --write    # puts it into docs/transfer.md, a row a file into benchmarks/dialects.md
 
 Each row is one file in the format's real layout, with random weights and norm statistics, loaded into the network of
 the zoo that it belongs to. The difference is max |a - b| / max |b| over all feature maps, in float32 on the CPU; the
@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 
 import medtransfer as mt
+from benchmarks.markdown import markdown, put
 from medtransfer.adapter.dialects import dialect_named
 from medtransfer.adapter.source import SourceWeights, read_source
 from tests.adapter.dialects.oracle_case import OracleCase, difference
 from tests.adapter.dialects.oracles import MODULES
 
-BEGIN, END = "<!-- dialects: begin -->", "<!-- dialects: end -->"
 ROOT = Path(__file__).parents[1]
 TITLE = "# Every source format against its own code\n\nMade by `python -m benchmarks.dialects --write`.\n\n"
 
@@ -54,10 +54,7 @@ def main() -> None:
         print(by_format(rows))
         return
     (ROOT / "benchmarks" / "dialects.md").write_text(TITLE + by_file(rows) + "\n", encoding="utf-8")
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{by_format(rows)}\n{END}{after}", encoding="utf-8")
+    put(ROOT / "docs" / "transfer.md", "dialects", by_format(rows))
 
 
 def by_file(rows: list[Row]) -> str:
@@ -78,11 +75,6 @@ def by_format(rows: list[Row]) -> str:
         worst = number(max(r.worst for r in files))
         lines.append([f"`{name}`", dialect_named(name).title, str(len(files)), *shares, worst, oracles])
     return markdown(lines)
-
-
-def markdown(lines: list[list[str]]) -> str:
-    table = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in table)
 
 
 def number(worst: float) -> str:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .adapter.class_map import remap_classes
     from .adapter.convert import convert
     from .adapter.diff import diff
-    from .adapter.heads import conv_to_fc, fc_to_conv, merge_heads, split_head
+    from .adapter.head_parts import merge_heads, split_head
+    from .adapter.heads import conv_to_fc, fc_to_conv
     from .adapter.inflate import inflate_conv, resize_kernel
     from .adapter.inflate_module import inflate, to_acs
     from .adapter.input_conv import adapt_input_conv
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from .data.layouts import read_layout
     from .evaluation.evaluate import evaluate
     from .evaluation.evaluation import Evaluation
+    from .exporting.report import ExportReport
+    from .exporting.run import export
     from .finetune.calibration import fit_temperature
     from .finetune.freeze import freeze, unfreeze
     from .finetune.groups import param_groups
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
     from .ranking.logme import logme
     from .ranking.rank import rank_sources
     from .ranking.ranking import Ranking
+    from .sharing.pull import pull
+    from .sharing.push import push
 
 _HOMES = {
     "list_models": "model_zoo.names",
@@ -78,8 +83,8 @@ _HOMES = {
     "Predictor": "inference.predictor",
     "fc_to_conv": "adapter.heads",
     "conv_to_fc": "adapter.heads",
-    "split_head": "adapter.heads",
-    "merge_heads": "adapter.heads",
+    "split_head": "adapter.head_parts",
+    "merge_heads": "adapter.head_parts",
     "remap_classes": "adapter.class_map",
     "inflate_conv": "adapter.inflate",
     "resize_kernel": "adapter.inflate",
@@ -111,18 +116,23 @@ _HOMES = {
     "write_activation": "inference.cam",
     "fit_temperature": "finetune.calibration",
     "evaluate": "evaluation.evaluate",
+    "export": "exporting.run",
+    "ExportReport": "exporting.report",
     "Evaluation": "evaluation.evaluation",
     "read_layout": "data.layouts",
     "Layout": "data.cases",
     "Intensity": "intensity",
     "IntensityRange": "intensity",
     "Prediction": "inference.result",
+    "push": "sharing.push",
+    "pull": "sharing.pull",
 }
 
 __all__ = [
     "Batch",
     "Checkup",
     "Evaluation",
+    "ExportReport",
     "Intensity",
     "IntensityRange",
     "Layout",
@@ -147,6 +157,7 @@ __all__ = [
     "create_model",
     "diff",
     "evaluate",
+    "export",
     "fc_to_conv",
     "fit_temperature",
     "freeze",
@@ -162,6 +173,8 @@ __all__ = [
     "merge_lora",
     "param_groups",
     "predict_batch",
+    "pull",
+    "push",
     "rank_sources",
     "read_layout",
     "remap_classes",

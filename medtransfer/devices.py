@@ -73,6 +73,15 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, in float32 where it is coarser, so that what is computed of it is rounded once, at the end.
+
+    >>> at_least_float32(torch.ones(1, dtype=torch.bfloat16)).dtype, at_least_float32(torch.ones(1).double()).dtype
+    (torch.float32, torch.float64)
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 @cache
 def fastest_dtype(kind: str) -> torch.dtype:
     """The short numbers of a kind of device, if convolutions are faster in them there.

@@ -107,7 +107,7 @@ class TransferError(MedTransferError, ValueError):
 
 
 class ResourceError(MedTransferError, RuntimeError):
-    """Memory, disk or device that is not to be had."""
+    """Memory, disk, device or network that is not to be had."""
 
     exit_code = 6
 

@@ -90,6 +90,7 @@ def atomic_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: the output exists and ``overwrite`` is false.
+        UsageError: a folder stands there.
         ResourceError: the disk is full or the folder cannot be written.
 
     >>> import tempfile

@@ -21,19 +21,29 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "ct": ("low", "high", "mean", "std"),
     "percentile": ("low_percentile", "high_percentile"),
 }
+#: Schemes to which the unit of the intensities matters; the others take mean, deviation or percentiles of each scan.
 ABSOLUTE = frozenset({"none", "clip", "ct"})
-"""Schemes to which the unit of the intensities matters; the others take mean, deviation or percentiles of each scan."""
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 _CT = re.compile(r"(?:^|[^a-z])(?:ct|cta|cect|ncct|cbct|hu|hounsfield)(?:[^a-z]|$)", re.IGNORECASE)
 
 
 class Intensity(msgspec.Struct, forbid_unknown_fields=True):
-    """How intensities are scaled.
+    """How intensities are scaled; every scheme works on each channel by itself.
 
     ``zscore``: by mean and standard deviation over all voxels, or over the voxels that are not 0 when ``nonzero``
     (background stays 0). ``clip``: cut to ``[low, high]``, then scaled to ``[0, 1]``. ``ct``: cut to ``[low, high]``,
     then minus ``mean``, over ``std``, all four those of a dataset. ``percentile``: two percentiles of each scan to
-    ``[0, 1]``, what lies outside cut. ``none``: as stored. Every scheme works on each channel by itself.
+    ``[0, 1]``, what lies outside cut. ``none``: as stored.
+
+    Attributes:
+        scheme: One of these words.
+        nonzero: Of ``zscore``.
+        low, high: Of ``clip`` and ``ct``, in the scan's own unit (of CT Hounsfield units).
+        mean, std: Of ``ct``, in the same unit.
+        low_percentile, high_percentile: Of ``percentile``, 0 to 100; 0.5 and 99.5 by default.
+
+    Raises:
+        ValueError: numbers that the scheme lacks, or that belong to another.
 
     Source: ``ct`` is nnU-Net's ``CTNormalization`` (Isensee et al., Nature Methods 2021).
 
@@ -69,6 +79,9 @@ class IntensityRange(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     ``low`` and ``high`` are the 0.5 % and 99.5 % percentiles of all scans together, ``mean`` and ``std`` their mean and
     standard deviation. ``lows`` and ``highs`` are the smallest and the largest of the same percentiles of single scans:
     close together where the unit is absolute, as Hounsfield units are; far apart where each scan has its own.
+
+    Raises:
+        ValueError: a number that is not finite, or a range that does not run from low to high.
 
     >>> IntensityRange(-1000, 1500, -350, 460).lows
     (-1000, -1000)

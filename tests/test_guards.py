@@ -19,7 +19,7 @@ FLOORS = {
     **dict.fromkeys(("errors", "files", "version", "devices", "requirements", "intensity", "allocator"), 0),
     **dict.fromkeys(("model_zoo", "checkpoint", "volumes", "scoring"), 1),
     **dict.fromkeys(("adapter", "finetune", "data", "reporting", "lowering"), 2),
-    **dict.fromkeys(("training", "inference", "ranking", "checking", "evaluation"), 3),
+    **dict.fromkeys(("training", "inference", "ranking", "checking", "evaluation", "exporting", "sharing"), 3),
     **dict.fromkeys(("demo", "comparison"), 4),
     "cli": 5,  # it has a command for each
 }
@@ -30,12 +30,22 @@ UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib
 UNSAFE_NAMES = {"eval", "exec", "compile", "__import__"}
 UNSAFE_CALLS = {
     *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen", "torch.jit.load", "torch.hub.load"),
-    *("numpy.fromfile", "mmengine.load", "mmengine.fileio.load", "torch.serialization.add_safe_globals"),
+    *(
+        "torch.export.load",
+        "numpy.fromfile",
+        "mmengine.load",
+        "mmengine.fileio.load",
+        "torch.serialization.add_safe_globals",
+    ),
 }
 UNSAFE_METHODS = {"extractall", "extract", "unpack_archive"}
 UNSAFE_KEYWORDS = {("allow_pickle", True), ("shell", True), ("weights_only", False), ("trust_remote_code", True)}
-ALLOWED = {("checkpoint/torch_file.py", "torch.serialization.add_safe_globals")}
-"""The safe loader puts back what others had allowed."""
+ALLOWED = {
+    ("checkpoint/torch_file.py", "torch.serialization.add_safe_globals"),
+    ("exporting/torchscript.py", "torch.jit.load"),
+    ("exporting/torch_export.py", "torch.export.load"),
+}
+"""The safe loader puts back what others had allowed; an export is read back by the process that has just made it."""
 
 
 def _tree(path: Path) -> ast.Module:

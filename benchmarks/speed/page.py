@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import markdown, put
+
 from .facts import file_name
 from .measure import ROOT, Row
 
-BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
+MARKS = "speed"
 PAGE, README = ROOT / "docs" / "speed.md", ROOT / "README.md"
 RESULTS = Path(__file__).with_name("results")
 COLUMNS = ("what", "ours", "beside", "theirs", "ratio", "of all rounds", "goal", "reached")
@@ -130,12 +132,6 @@ def machine_line(facts: Mapping[str, Any]) -> str:
     )
 
 
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """The first line is the head."""
-    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
 def write(found: Rows, facts: dict[str, Any]) -> list[Path]:
     """The results of this machine as JSON, and the tables into the pages that have room for them.
 
@@ -148,7 +144,7 @@ def write(found: Rows, facts: dict[str, Any]) -> list[Path]:
     sections = {section: [row.to_dict() for row in rows] for section, rows in found.items()}
     file.write_text(json.dumps({"machine": facts, "sections": sections}, indent=1, ensure_ascii=False) + "\n", "utf-8")
     texts = {PAGE: report(found, facts), README: headline(found, facts)}
-    return [file, *(page for page, text in texts.items() if put(page, text))]
+    return [file, *(page for page, text in texts.items() if put(page, MARKS, text))]
 
 
 def read(file: Path) -> tuple[dict[str, list[Row]], dict[str, Any]]:
@@ -157,12 +153,3 @@ def read(file: Path) -> tuple[dict[str, list[Row]], dict[str, Any]]:
         return {}, {}
     told = json.loads(file.read_text("utf-8"))
     return {name: [Row(**row) for row in rows] for name, rows in told["sections"].items()}, told["machine"]
-
-
-def put(page: Path, text: str) -> bool:
-    """Write the text between the marks of a page; whether it has them."""
-    before, mark, rest = page.read_text("utf-8").partition(BEGIN) if page.is_file() else ("", "", "")
-    if not mark:
-        return False
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
-    return True

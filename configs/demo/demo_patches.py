@@ -3,8 +3,7 @@
 _base_ = [
     "../_base_/models/resnet18.py",
     "../_base_/datasets/table.py",
-    "../_base_/schedules/onecycle.py",
-    "../_base_/runtime/default.py",
+    "_base_/short.py",
 ]
 model = dict(network=dict(_delete_=True, type="resnet10", stem_channels=16, base_channels=16, pool_stride=1))
 preprocessing = dict(spacing=[2, 2, 2], intensity=dict(scheme="clip", low=0, high=255))
@@ -12,7 +11,4 @@ patch_size = None
 augmentation = dict(_delete_=True, flips=[0, 1, 2])
 train_dataloader = dict(batch_size=32, sampler=dict(samples_per_epoch=1280), dataset=dict(augmentation=augmentation))
 val_dataloader = dict(batch_size=60)
-optim_wrapper = dict(dtype="float32")
 param_scheduler = dict(eta_max=4e-3)
-train_cfg = dict(max_epochs=8, val_interval=1)
-default_hooks = dict(checkpoint=dict(interval=1000))  # the last one only

@@ -3,8 +3,7 @@
 _base_ = [
     "../_base_/models/resunet18.py",
     "../_base_/datasets/cases.py",
-    "../_base_/schedules/onecycle.py",
-    "../_base_/runtime/default.py",
+    "_base_/short.py",
 ]
 encoder = dict(stem_channels=16, base_channels=16, pool_stride=1)
 model = dict(network=dict(_delete_=True, type="resunet10", full_resolution_skip=16, **encoder))
@@ -13,7 +12,4 @@ split = dict(train=["labelled_slices"], val=["validation_slices"])
 patch_size = [32, 32, 8]
 augmentation = dict(_delete_=True, foreground=0.9)
 train_dataloader = dict(batch_size=4, sampler=dict(samples_per_epoch=80), dataset=dict(augmentation=augmentation))
-optim_wrapper = dict(dtype="float32")
 param_scheduler = dict(eta_max=5e-3)
-train_cfg = dict(max_epochs=8, val_interval=1)
-default_hooks = dict(checkpoint=dict(interval=1000))  # the last one only

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..devices import at_least_float32
 from ..errors import UsageError
 from .heads import Layer, head_tensors, layer_like
 
@@ -154,8 +155,7 @@ def remap_rows(
     fresh = [position for position, row in enumerate(rows) if row is None]
     new[:, kept] = table[:, [cast("int", rows[position]) for position in kept]]
     if fresh:
-        # at least float32, so that half precision is rounded once
-        wide = table.to(torch.promote_types(table.dtype, torch.float32))
+        wide = at_least_float32(table)
         is_bias = tensor.ndim == 1
         made = (
             _biases(new[:, kept].to(wide.dtype), len(fresh), activation, prior)

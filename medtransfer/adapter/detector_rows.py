@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..devices import at_least_float32
 from ..errors import UsageError
 from .class_map import ClassMap, class_rows, remap_rows
 from .dialects.detector import anchors_of, dimensions_of
@@ -118,6 +119,5 @@ def _layer(name: str) -> str:
 
 def _remap_boxes(table: Tensor, rows: Sequence[int | None]) -> Tensor:
     """(old classes, 2 ndim, ...) -> (new classes * 2 ndim, ...)."""
-    wide = table[1:].to(torch.promote_types(table.dtype, torch.float32))
-    fresh = wide.mean(dim=0).to(table.dtype)
+    fresh = at_least_float32(table[1:]).mean(dim=0).to(table.dtype)
     return torch.stack([fresh if row is None else table[row] for row in rows]).flatten(0, 1)

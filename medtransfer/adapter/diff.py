@@ -194,14 +194,14 @@ def _told(side: str, weights: SourceWeights, name: str) -> dict[str, Any]:
     return {
         f"{side}_key": weights.keys[name],
         f"{side}_shape": tuple(tensor.shape),
-        f"{side}_dtype": _dtype(tensor),
+        f"{side}_dtype": dtype_name(tensor.dtype),
     }
 
 
 def _how(one: Tensor, other: Tensor, values: int) -> str:
     count = f"{values} of {one.numel()} values differ" if values else "equal in value"
     if one.dtype != other.dtype:
-        return f"{_dtype(one)} -> {_dtype(other)}, {count}"
+        return f"{dtype_name(one.dtype)} -> {dtype_name(other.dtype)}, {count}"
     return count if values else "equal in value, other bits (-0 or NaN)"
 
 
@@ -251,7 +251,7 @@ def _side(source: Source, weights: SourceWeights) -> Side:
         dict(weights.home.arguments) if weights.home else {},
         len(weights.tensors),
         sum(tensor.numel() for tensor in weights.tensors.values()),
-        dict(Counter(map(_dtype, weights.tensors.values()))),
+        dict(Counter(dtype_name(tensor.dtype) for tensor in weights.tensors.values())),
     )
 
 
@@ -273,10 +273,6 @@ def _notes(side: str, weights: SourceWeights) -> list[str]:
     unread = f"{len(weights.unread)} tensors are not compared: {next(iter(weights.unread.values()), (0, ''))[1]}"
     notes = [*weights.notes, *([changed] if weights.changes else []), *([unread] if weights.unread else [])]
     return [f"{side}: {note}" for note in notes]
-
-
-def _dtype(tensor: Tensor) -> str:
-    return dtype_name(tensor.dtype)
 
 
 def _side_lines(a: Side, b: Side) -> list[str]:

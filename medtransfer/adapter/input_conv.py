@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..devices import at_least_float32
 from ..errors import UsageError
 
 #: new channel -> source channel by name or index, or None for a channel that starts at zero
@@ -21,17 +22,17 @@ def adapt_input_conv(
 
     With C source and C' = ``in_channels`` new channels:
 
-    ======================  ==========================================================================================
-    ``interpolate``         linear along the channels, the ptimz tutorial's function bit for bit; scales the response
-                            to replicated channels by C'/C
-    ``interpolate-rescaled``  the same times C/C'
-    ``repeat``              channel j from source channel j mod C, times C/C'
-    ``sum``                 one channel, the sum: for data replicated over C channels before
-    ``mean``                every channel the mean of the source's
-    ``zero``                the first channels as they are, new ones zero: the function is unchanged at step 0
-    ``random``              the first channels as they are, new ones normal with the weight's own deviation
-    ``strict``              an error if C' differs from C
-    ======================  ==========================================================================================
+    ======================== ==========================================================================================
+    ``interpolate``          linear along the channels, the ptimz tutorial's function bit for bit; scales the response
+                             to replicated channels by C'/C
+    ``interpolate-rescaled`` the same times C/C'
+    ``repeat``               channel j from source channel j mod C, times C/C'
+    ``sum``                  one channel, the sum: for data replicated over C channels before
+    ``mean``                 every channel the mean of the source's
+    ``zero``                 the first channels as they are, new ones zero: the function is unchanged at step 0
+    ``random``               the first channels as they are, new ones normal with the weight's own deviation
+    ``strict``               an error if C' differs from C
+    ======================== ==========================================================================================
 
     Args:
         in_channels: C', the channels of the new input, over all groups.
@@ -93,11 +94,6 @@ def _channel_index(source: str | int, count: int, names: Sequence[str] | None) -
     raise UsageError(f"input_channels names the source channel {source!r}; {said}", hint="Use a name or an index")
 
 
-def _wide(weight: Tensor) -> Tensor:
-    """At least float32, so that sums of half-precision weights are rounded once."""
-    return weight.to(torch.promote_types(weight.dtype, torch.float32))
-
-
 def _interpolate(channels: int, weight: Tensor) -> Tensor:
     # interpolation runs over the last axis in float32, since half precision has no kernel for it
     moved = weight.float().movedim(1, -1)
@@ -112,17 +108,17 @@ def _interpolate_rescaled(channels: int, weight: Tensor) -> Tensor:
 
 def _repeat(channels: int, weight: Tensor) -> Tensor:
     index = torch.arange(channels, device=weight.device) % weight.shape[1]
-    return (_wide(weight)[:, index] * (weight.shape[1] / channels)).to(weight.dtype)
+    return (at_least_float32(weight)[:, index] * (weight.shape[1] / channels)).to(weight.dtype)
 
 
 def _sum(channels: int, weight: Tensor) -> Tensor:
     if channels != 1:
         raise UsageError(f"input_channels='sum' gives one channel, the target has {channels}", hint="Use 'repeat'")
-    return _wide(weight).sum(dim=1, keepdim=True).to(weight.dtype)
+    return at_least_float32(weight).sum(dim=1, keepdim=True).to(weight.dtype)
 
 
 def _mean(channels: int, weight: Tensor) -> Tensor:
-    mean = _wide(weight).mean(dim=1, keepdim=True).to(weight.dtype)
+    mean = at_least_float32(weight).mean(dim=1, keepdim=True).to(weight.dtype)
     return mean.expand(-1, channels, *weight.shape[2:])
 
 

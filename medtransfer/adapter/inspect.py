@@ -87,6 +87,16 @@ def inspect(path: str | Path, dialect: str | None = None) -> Inspection:
 
     Raises:
         CheckpointError: the file was refused.
+        UsageError: there is no such dialect.
+        TransferError: the weights are not of that dialect, or two keys are the same once their prefixes are gone.
+
+    >>> import tempfile, torch
+    >>> from medtransfer.model_zoo.catalog import create_model
+    >>> file = Path(tempfile.mkdtemp()) / "net.pth"
+    >>> torch.save(create_model("resnet18", num_classes=3, base_channels=4, stem_channels=4).state_dict(), file)
+    >>> found = inspect(file)
+    >>> found.architecture, found.in_channels, found.num_classes, found.arguments
+    ('resnet18', 1, 3, {'stem_channels': 4, 'base_channels': 4})
     """
     weights = read_source(path, dialect)
     home = weights.home

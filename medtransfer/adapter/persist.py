@@ -127,8 +127,21 @@ def save(
 def load(folder: str | Path) -> nn.Module:
     """Rebuild the network of a model folder, in eval mode, with its card as the attribute ``card``.
 
+    Args:
+        folder: As :func:`save` wrote it; nothing in it is run.
+
+    Returns:
+        The network, on the CPU; its weights are mapped from the file.
+
     Raises:
         CheckpointError: the folder was refused, or its weights do not fit the architecture that it names.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "model"
+    >>> card = save(create_model("resunet10", num_classes=3, base_channels=4, stem_channels=4), folder)
+    >>> network = load(folder)
+    >>> network.training, network.card.classes
+    (False, ['class_0', 'class_1', 'class_2'])
     """
     tensors, card = read_model_folder(Path(folder))
     try:

@@ -153,7 +153,7 @@ def _decide(plan: Plan, name: str, weights: SourceWeights, target: Target, choic
             report.mismatched.append(entry("the shapes differ"))
         else:
             plan.values[key] = fitted
-            cast_to = "" if tensor.dtype == old.dtype else f"{_dtype(tensor)} cast to {_dtype(old)}"
+            cast_to = "" if tensor.dtype == old.dtype else f"{dtype_name(tensor.dtype)} cast to {dtype_name(old.dtype)}"
             (report.adapted if hows else report.loaded).append(entry("; ".join(hows) or cast_to))
 
 
@@ -245,18 +245,33 @@ def _coverage(values: Mapping[str, Tensor], target: Target) -> float:
 
 
 def _notes(report: TransferReport, weights: SourceWeights, target: Target) -> list[str]:
-    return [*_cast_notes(report, weights, target), *geometry_notes(weights.home, target.module)]
+    return [
+        *_cast_notes(report, weights, target),
+        *_stem_notes(report, target),
+        *geometry_notes(weights.home, target.module),
+    ]
+
+
+def _stem_notes(report: TransferReport, target: Target) -> list[str]:
+    """That the first convolution did not come: few parameters, but all that follow look through it."""
+    first = next(iter(target.encoder), None)
+    came = {entry.key for entry in (*report.loaded, *report.adapted)}
+    if first is None or first in came or not came.intersection(target.encoder):
+        return []
+    return [
+        f"the first convolution, {first}, did not come from the source: all layers behind it were trained on another's"
+    ]
 
 
 def _cast_notes(report: TransferReport, weights: SourceWeights, target: Target) -> list[str]:
     names = {key: name for name, key in weights.keys.items()}
     casts = Counter(
-        (_dtype(weights.tensors[names[entry.source_key]]), _dtype(target.state[entry.key]))
+        (weights.tensors[names[entry.source_key]].dtype, target.state[entry.key].dtype)
         for entry in (*report.loaded, *report.adapted)
         if entry.source_key is not None
     )
-    return [f"{count} tensors cast from {old} to {new}" for (old, new), count in casts.items() if old != new]
-
-
-def _dtype(tensor: Tensor) -> str:
-    return dtype_name(tensor.dtype)
+    return [
+        f"{count} tensors cast from {dtype_name(old)} to {dtype_name(new)}"
+        for (old, new), count in casts.items()
+        if old != new
+    ]

@@ -14,11 +14,9 @@ from ..model_zoo.detection.detector import Detector
 from ..model_zoo.encoder import Encoder, origin_of
 from ..model_zoo.hollow import hollow
 from ..model_zoo.multitask import MultiTask
+from ..model_zoo.names import DETECTORS
 from ..model_zoo.unet import UNet
 from .heads import fc_to_conv
-
-#: kind of detector -> class, which is loaded when one is built
-DETECTOR_KINDS = {"faster_rcnn": "FasterRCNN", "retinanet": "RetinaNet"}
 
 
 def to_segmenter(classifier: nn.Module, num_classes: int, share: bool = True, **decoder_arguments: Any) -> UNet:
@@ -100,10 +98,10 @@ def to_detector(
     >>> detector.backbone.body.layer2 is segmenter.encoder_2, detector.num_classes
     (True, 3)
     """
-    if kind not in DETECTOR_KINDS:
-        raise ModelError(f"there is no detector {kind!r}", hint=f"Give one of {', '.join(DETECTOR_KINDS)}")
+    if kind not in DETECTORS:
+        raise ModelError(f"there is no detector {kind!r}", hint=f"Give one of {', '.join(DETECTORS)}")
     encoder = encoder_of(network, "to_detector")
-    found = getattr(detection, DETECTOR_KINDS[kind])
+    found = getattr(detection, DETECTORS[kind])
     detector: Detector = found.around(encoder if share else copy.deepcopy(encoder), num_classes, **detector_arguments)
     reference = next(encoder.parameters())
     return detector.to(reference.device, reference.dtype).train(network.training)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .heads import Layer, merge_heads, split_head
+from .head_parts import merge_heads, split_head
+from .heads import Layer
 
 
 class SplitLayer(nn.Module):
@@ -21,7 +22,7 @@ class SplitLayer(nn.Module):
     Attributes:
         out_features, out_channels: Rows of all parts, under the name that the layer has them.
 
-    >>> from .heads import split_head
+    >>> from medtransfer import split_head
     >>> layer = nn.Conv3d(8, 105, 3, padding=1)
     >>> joined = SplitLayer(split_head(layer, {"objectness": 1, "box": 4, "classes": 100}))
     >>> joined(torch.rand(2, 8, 4, 4, 4)).shape, joined.out_channels
@@ -85,6 +86,12 @@ def merge_layer(model: nn.Module, name: str) -> Layer:
 
     Raises:
         UsageError: there is no such layer, or it is not split.
+
+    >>> net = nn.Sequential(nn.Linear(2, 6))
+    >>> weight = net[0].weight
+    >>> _ = split_layer(net, "0", {"box": 4, "classes": 2})
+    >>> torch.equal(merge_layer(net, "0").weight, weight)
+    True
     """
     split = _layer(model, name)
     if not isinstance(split, SplitLayer):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+#: Numbers compared at a time, so that the wide copies stay small whatever the tensors' size.
 CHUNK = 1 << 18
-"""Numbers compared at a time, so that the wide copies stay small whatever the tensors' size."""
 
 
 class Change(NamedTuple):

@@ -14,14 +14,12 @@ from torch import Tensor, nn
 from ..checkpoint.collector import paused_collector
 from ..errors import UsageError
 from .head_rows import HEAD_MODES, HeadChoice
+from .inflate import AXES, INFLATION_MODES, KERNEL_MODES
 from .input_conv import INPUT_MODES, ChannelMap
 from .misfit import refuse_misfit
 from .plan import Choices, Target, make_plan
 from .report import TransferReport
 from .source import Source, read_source
-
-INFLATION_MODES = ("mean", "center", "acs")
-KERNEL_MODES = ("strict", "adapt")
 
 
 def transfer(
@@ -76,7 +74,7 @@ def transfer(
     _refuse_unknown("head", head, HEAD_MODES, " or a map of classes")
     _refuse_unknown("inflation", inflation, INFLATION_MODES)
     _refuse_unknown("kernels", kernels, KERNEL_MODES)
-    if inflation_axis not in (2, 3, 4):
+    if inflation_axis not in AXES:
         raise UsageError(f"inflation_axis must be 2, 3 or 4, got {inflation_axis!r}")
     if not 0 <= min_coverage <= 1:
         raise UsageError(f"min_coverage must be between 0 and 1, got {min_coverage}")

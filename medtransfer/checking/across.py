@@ -15,14 +15,13 @@ LEAST_CASES = 2
 
 def dataset_problems(layout: Layout, cases: Cases) -> list[Problem]:
     """Leaks between stated parts and folds, duplicates by content, classes without cases, too few cases."""
-    looks: tuple[Callable[[Layout, Cases], Iterable[Problem]], ...] = (
-        _few,
-        _leaks,
-        _duplicates,
-        _label_twins,
-        _classes,
-    )
-    return [problem for look in looks for problem in look(layout, cases)]
+    looks: tuple[Callable[[Layout, Cases], Iterable[Problem]], ...] = (_few, _leaks, _duplicates)
+    return [problem for look in looks for problem in look(layout, cases)] + class_problems(layout, cases)
+
+
+def class_problems(layout: Layout, cases: Cases) -> list[Problem]:
+    """Labels that stand twice, and classes that too few cases have."""
+    return [*_label_twins(layout, cases), *_classes(layout, cases)]
 
 
 def _few(layout: Layout, cases: Cases) -> Iterator[Problem]:

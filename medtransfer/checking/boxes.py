@@ -54,7 +54,7 @@ def box_notes(layout: Layout, cases: Sequence[CaseFacts]) -> list[str]:
     empty = sum(not any(boxes.values()) for boxes in known)
     rows = [(name, *summary) for name in layout.classes[1:] if (summary := summarised(known, name))]
     notes = [
-        f"{name}: {boxes} box{'es' * (boxes != 1)} in {counted(having, 'case')}, {least} to {most} mm, median {middle}"
+        f"{name}: {counted(boxes, 'box')} in {counted(having, 'case')}, {least} to {most} mm, median {middle}"
         for name, having, boxes, least, middle, most in rows
     ]
     return [*notes, f"{counted(empty, 'case')} without any box"] if empty else notes

@@ -27,9 +27,14 @@ class Checkup:
 
     Attributes:
         data: What was checked.
-        task: ``segmentation``, ``classification``, ``restoration``, ``detection``; empty where no layout could be read.
+        task: ``segmentation``, ``classification``, ``restoration``, ``detection``, ``multitask``; empty where no
+            layout could be read.
+        channels: Their names, in order.
+        classes: Names of the classes, background first where there is one; of several targets their names.
+        cases: What was measured of each case.
         problems: All of them, errors first, in the order of `medtransfer.checking.rules.RULES`.
         notes: What is worth knowing and no problem.
+        seconds: How long it took.
         report: The page that was written, if one was.
     """
 
@@ -86,5 +91,5 @@ class Checkup:
         channels = f"channel{'s' * (len(self.channels) > 1)} {', '.join(self.channels)}"
         head = f"{self.data}: {self.task}, {counted(len(self.cases), 'case')}, {channels}"
         if self.task != "restoration":
-            head += f", classes {listed(self.classes, 12)}"
+            head += f", {'targets' if self.task == 'multitask' else 'classes'} {listed(self.classes, 12)}"
         return "\n".join([head, *ranges(self.cases)])

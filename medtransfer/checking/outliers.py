@@ -34,7 +34,7 @@ def unlike_the_others(layout: Layout, cases: Cases) -> list[Problem]:
     intensities = _together(
         list(_intensities(layout, read)), "intensity", "intensities are on several scales", len(read)
     )
-    return [*spacings, *_sizes(read), *intensities, *_volumes(layout, read)]
+    return [*spacings, *_sizes(read), *intensities, *unlike_volumes(layout, read)]
 
 
 def _together(problems: list[Problem], rule: str, what: str, total: int) -> list[Problem]:
@@ -115,7 +115,8 @@ def _plain(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _volumes(layout: Layout, cases: Cases) -> Iterator[Problem]:
+def unlike_volumes(layout: Layout, cases: Cases) -> Iterator[Problem]:
+    """Warnings for cases in which a class is far larger or smaller than in the median case; of segmentations only."""
     if layout.task != "segmentation":
         return
     for name in class_names(layout.task, layout.classes, cases):

@@ -84,7 +84,7 @@ def _looks(checkup: Checkup, scratch: Path, workers: int) -> Section | None:
     first = ", those with problems first" if any(one.why for one in shown) else ""
     text = f"""
     {len(shown)} of {counted(len(checkup.cases), "case")}{first}. Axial, coronal and sagittal planes
-    of the first channel, through the label's centre, the patient's right on the left.{outlines}
+    of the first channel, through the label's centre or else the scan's, the patient's right on the left.{outlines}
     """
     names = ", ".join(one.facts.case for one in shown)
     picture = Picture(thumbnails_png(shown, scratch / "cases.png", workers), f"Three planes of each of {names}")
@@ -122,7 +122,15 @@ def _case_classes(checkup: Checkup) -> Section | None:
 
 
 def _mask_classes(checkup: Checkup) -> Section | None:
-    names = class_names(checkup.task, checkup.classes, checkup.cases)
+    return _mask_table(checkup, class_names(checkup.task, checkup.classes, checkup.cases))
+
+
+def _masks_of_targets(checkup: Checkup) -> Section | None:
+    """Of several targets the classes of all masks, as ``TARGET: CLASS``."""
+    return _mask_table(checkup, list(dict.fromkeys(name for facts in checkup.cases for name in facts.labels or ())))
+
+
+def _mask_table(checkup: Checkup, names: Sequence[str]) -> Section | None:
     if not names:
         return None
     rows = [[name, _having(checkup, name), *_range_ml(checkup.cases, name)] for name in names]
@@ -142,6 +150,7 @@ _CLASSES: dict[str, Callable[[Checkup], Section | None]] = {
     "segmentation": _mask_classes,
     "classification": _case_classes,
     "detection": _box_classes,
+    "multitask": _masks_of_targets,
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..data.cases import Layout
 from ..data.layouts import Found, find_layout
+from ..data.targets import TargetLayout
 from ..errors import UsageError
 from ..files import refuse_existing, refuse_unusable_folder, write_json
 from .across import class_names, dataset_problems
@@ -19,6 +20,7 @@ from .checkup import Checkup
 from .exam import Examined, examine
 from .facts import Problem, in_order
 from .outliers import dataset_notes, unlike_the_others
+from .targets import look_at_targets, target_notes, with_targets
 
 DOCUMENT, PAGE = "check.json", "check.html"
 WORKERS = 2
@@ -38,7 +40,7 @@ def check(
     one; only their measures stay in memory.
 
     Args:
-        data: A folder or file that `medtransfer.data.layouts.find_layout` knows.
+        data: A folder or file that `medtransfer.data.layouts.find_layout` knows; or a table of several targets.
         folder: Where ``check.json`` and ``check.html`` are written, if anywhere.
         workers: Cases that are read at the same time, each in a thread.
         overwrite: Replace those two files.
@@ -50,13 +52,13 @@ def check(
 
     >>> checkup = check("no/such/folder")
     >>> checkup.ok, checkup.problems[0].text
-    (False, 'no such file or folder')
+    (False, "no such file or folder. Name the dataset's folder or table")
     """
     if workers < 1:
         raise UsageError(f"workers must be at least 1, got {workers}")
     outputs = _outputs(folder, overwrite)
     start = time.perf_counter()
-    found = find_layout(Path(data))
+    found = with_targets(find_layout(Path(data)))
     report = outputs[1] if outputs else None
     checkup = _checked(Path(data), found, workers, progress, start, report)
     if outputs:
@@ -78,7 +80,9 @@ def _outputs(folder: str | os.PathLike[str] | None, overwrite: bool) -> list[Pat
 def _checked(
     data: Path, found: Found, workers: int, progress: Progress | None, start: float, report: Path | None
 ) -> Checkup:
-    problems = [Problem("error", "layout", text, file=found.path) for text in found.problems]
+    # without a layout there is one problem, and the hint is the way out of it
+    way_out = f". {found.hint}" if found.layout is None and found.hint else ""
+    problems = [Problem("error", "layout", f"{text}{way_out}", file=found.path) for text in found.problems]
     problems += [Problem("warning", "layout", text, file=found.path) for text in found.warnings]
     layout = found.layout
     if layout is not None and layout.ignore is not None:
@@ -91,6 +95,9 @@ def _checked(
     cases = [facts for facts, _ in examined]
     problems += [problem for _, own in examined for problem in own]
     problems += [*dataset_problems(layout, cases), *unlike_the_others(layout, cases)]
+    if isinstance(layout, TargetLayout):
+        cases, of_targets = look_at_targets(layout, cases, lambda one: _examined(one, workers, progress))
+        problems += of_targets
     return Checkup(
         data,
         layout.task,
@@ -98,7 +105,7 @@ def _checked(
         layout.classes or ("background", *class_names(layout.task, (), cases)),
         tuple(cases),
         in_order(problems),
-        (*box_notes(layout, cases), *dataset_notes(layout, cases)),
+        (*target_notes(layout), *box_notes(layout, cases), *dataset_notes(layout, cases)),
         time.perf_counter() - start,
         report,
     )

@@ -25,6 +25,23 @@ def verdict(problems: Sequence[Problem]) -> str:
     return f"{counted(errors, 'error')}, {counted(len(problems) - errors, 'warning')}"
 
 
+def refusal(data: object, problems: Sequence[Problem]) -> str:
+    """Why data are refused, on one line: the only error with its file and what to do, else how many there are.
+
+    >>> refusal("liver", [Problem("error", "few", "1 case"), Problem("warning", "volume", "liver has 0.1 ml")])
+    'liver: 1 case. At least two are needed to train and to validate.'
+    >>> refusal("liver", [Problem("warning", "volume", "liver has 0.1 ml")])
+    'liver: 0 errors, 1 warning'
+    """
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if len(errors) != 1:
+        return f"{data}: {verdict(problems)}"
+    (only,) = errors
+    # what the gate refuses says its own way out
+    advice = "" if ". " in only.text else f". {RULES[only.rule].advice}"
+    return f"{only.file or data}: {only.text}{advice}"
+
+
 def ranges(cases: Sequence[CaseFacts]) -> list[str]:
     """Shapes, spacings and orientations of the cases that could be read, a line."""
     grids = [facts.grid for facts in cases if facts.grid is not None]

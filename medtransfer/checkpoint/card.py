@@ -23,15 +23,17 @@ from .wording import shown
 
 CARD_NAME = "model.json"
 FORMAT_VERSION = 1
-LATER = frozenset({"mirror_axes", "temperature", "intensity_ranges", "heads"})
-"""Fields that cards did not always have: left away where they say nothing, so that an older medtransfer can read on."""
+#: Fields that only people can fill: what they leave open is shown as not stated, and never made up.
+STATED = ("description", "license", "intended_use", "out_of_scope", "training_data", "limitations")
+#: Fields that cards did not always have: left away where they say nothing, so that an older medtransfer can read on.
+LATER = frozenset({"mirror_axes", "temperature", "intensity_ranges", "heads", "training_cases", *STATED[2:]})
 MAX_CARD_BYTES = 4 << 20
 MAX_CHANNELS = 4096
 MAX_CLASSES = 100_000
 MAX_HEADS = 1000
 
+#: The 48 orientation codes, as nibabel's ``aff2axcodes`` writes them: each letter is where an axis points to.
 ORIENTATIONS = frozenset("".join(code) for axes in permutations(("RL", "AP", "SI")) for code in product(*axes))
-"""The 48 orientation codes, as nibabel's ``aff2axcodes`` writes them: each letter is where an axis points to."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=20_000)]
@@ -41,8 +43,8 @@ PerChannel = Annotated[list[Intensity], Meta(min_length=1, max_length=MAX_CHANNE
 
 
 Task = Literal["classification", "segmentation", "restoration", "detection", "multitask"]
+#: The task of a segmentation network that gives scans back: it was trained without labels, as a source of weights.
 RESTORATION = "restoration"
-"""The task of a segmentation network that gives scans back: it was trained without labels, as a source of weights."""
 MULTITASK = "multitask"
 HeadTask = Literal["segmentation", "classification", "regression"]
 
@@ -83,6 +85,12 @@ class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     with one a channel, ``intensity_ranges`` what their raw intensities were in training. ``mirror_axes`` are the axes
     along which training mirrored scans, None if that is not known. ``temperature`` divides a classifier's logits before
     the softmax; None means 1. ``sha256`` is that of ``model.safetensors``. ``parent`` says where the weights came from.
+    ``training_cases`` is how many cases training saw. ``description``, ``license``, ``intended_use``, ``out_of_scope``,
+    ``training_data`` and ``limitations`` are what people state of a model (``STATED``), text for its page. ``metrics``
+    are figures by their names, ``versions`` those of the software that wrote the folder.
+
+    Raises:
+        ValueError: fields that contradict each other; a value of the wrong kind is one where the card is read.
 
     >>> card = ModelCard(task="segmentation", architecture=Architecture("resunet18"),
     ...                  input_channels=["MRI"], classes=["background", "hippocampus"], intensity=Intensity())
@@ -108,6 +116,11 @@ class ModelCard(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     parent: dict[str, Any] | None = None
     description: Text = ""
     license: Text = ""
+    intended_use: Text | None = None
+    out_of_scope: Text | None = None
+    training_data: Text | None = None
+    training_cases: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    limitations: Text | None = None
     metrics: Annotated[dict[Name, float], Meta(max_length=10_000)] = {}
 
     def __post_init__(self) -> None:

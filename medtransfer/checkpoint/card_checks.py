@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+#: The largest whole number that an architecture's arguments may hold (100 000 classes).
 MAX_ARGUMENT = 100_000
-"""The largest whole number that an architecture's arguments may hold (100 000 classes)."""
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _WORDS = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_ .+-]{0,63})?")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,7 @@ from ..files import atomic_folder
 from ..version import __version__
 from .card import CARD_NAME, ModelCard, folder_member, format_card, read_card
 from .safetensors_file import load_safetensors
-from .source import file_sha256, read_steadily
+from .source import file_sha256, read_steadily, unreadable
 from .tensor_checks import MAX_TENSORS, nonfinite_keys, tensor_fault
 
 WEIGHTS_NAME = "model.safetensors"
@@ -54,19 +53,20 @@ def write_model_folder(
     (['README.md', 'model.json', 'model.safetensors'], 64)
     """
     folder = Path(folder)
-    _refuse_other_folder(folder)
+    refuse_other_folder(folder)
     _refuse_unfit(tensors)
     format_card(card)
     card = msgspec.structs.replace(card, sha256="", versions={**card.versions, **_versions()})
+    # brings jinja2, which readers of folders need not wait for
+    from .readme import render_readme
+
     with atomic_folder(folder, overwrite) as part:
         _save(part / WEIGHTS_NAME, tensors, folder)
         card = msgspec.structs.replace(card, sha256=file_sha256(part / WEIGHTS_NAME))
         (part / CARD_NAME).write_bytes(format_card(card))
         # safetensors makes its files readable by their owner only, whatever the umask says
         (part / WEIGHTS_NAME).chmod((part / CARD_NAME).stat().st_mode)
-        # brings jinja2, which readers of folders need not wait for
-        readme = import_module(".readme", __package__).render_readme(card, folder.name)
-        (part / README_NAME).write_text(readme, encoding="utf-8")
+        (part / README_NAME).write_text(render_readme(card, folder.name), encoding="utf-8")
     return card
 
 
@@ -86,7 +86,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
     try:
         found = file_sha256(path)
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {(error.strerror or str(error)).lower()}", path=path) from error
+        raise unreadable(path, error) from error
     if found != card.sha256:
         expected = f"{card.sha256[:12]}..." if card.sha256 else "none"
         reason = f"the sha256 is {found[:12]}..., but `sha256` in {CARD_NAME} is {expected}: damaged or exchanged"
@@ -94,8 +94,12 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
     return load_safetensors(path)[0], card
 
 
-def _refuse_other_folder(folder: Path) -> None:
-    """Replacing deletes what stood there, so it must be a model folder (or nothing), not somebody's home."""
+def refuse_other_folder(folder: Path) -> None:
+    """Replacing deletes what stood there, so it must be a model folder (or nothing), not somebody's home.
+
+    Raises:
+        OutputExistsError: the folder holds something and is no model folder.
+    """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD_NAME).is_file():
         reason = "stands already and is not a model folder, so it is not replaced"
         raise OutputExistsError(reason, path=folder, hint="Name a new folder")

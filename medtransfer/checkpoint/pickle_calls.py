@@ -73,8 +73,8 @@ class TensorShadow(NamedTuple):
 
 
 _NO_REFERENCE = "its pickle refers to stored data in a way that torch does not"
+#: An object of which nothing is known here.
 OTHER = object()
-"""An object of which nothing is known here."""
 
 
 def reference(identity: Any) -> dict[tuple[str, str], Stored]:
@@ -101,6 +101,11 @@ def reference(identity: Any) -> dict[tuple[str, str], Stored]:
 
 
 def call(function: Any, arguments: list[Any]) -> Any:
+    """What a call would give, as far as it is known here; else :data:`OTHER`.
+
+    Raises:
+        PickleFaultError: it would make memory, or is given what no file of plain weights gives it.
+    """
     name = function.text if isinstance(function, Name) else ""
     if name in CALLS:
         return CALLS[name](arguments)
@@ -110,6 +115,11 @@ def call(function: Any, arguments: list[Any]) -> Any:
 
 
 def refuse_call(name: str) -> Any:
+    """Refuse a constructor that would make memory.
+
+    Raises:
+        PickleFaultError: always.
+    """
     raise PickleFaultError(f"its pickle would make memory by {name}, which no saved tensor needs")
 
 

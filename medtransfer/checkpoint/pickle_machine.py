@@ -18,8 +18,8 @@ from typing import Any
 from .pickle_calls import OTHER, Name, Pack, PickleFaultError, Stored, TensorShadow, call, reference, refuse_call
 
 MAX_PICKLE_BYTES = 64 << 20
+#: About fifty stand for a tensor in a state dict, so this is more than 50 000 tensors need; it bounds the time.
 MAX_OPERATIONS = 3_000_000
-"""About fifty stand for a tensor in a state dict, so this is more than 50 000 tensors need; it bounds the time."""
 
 MAX_TUPLE = 100_000
 MAX_TUPLE_DEPTH = 50
@@ -27,8 +27,8 @@ MAX_MARKS = 1000
 MAX_INTEGER_BITS = 1024
 _UNSIGNED = struct.Struct("<I")
 _PLAIN_KEYS = {str, int}
+#: Larger whole numbers can be chosen so that they all fall on one place of a dict, which takes squared time.
 _MAX_KEY = 1 << 60
-"""Larger whole numbers can be chosen so that they all fall on one place of a dict, which takes squared time."""
 
 _NEWABLE = ("torch.Size", "torch.device")
 
@@ -261,6 +261,7 @@ def _short(machine: PickleMachine) -> None:
     machine.stack.append(machine.data[at - 2] | machine.data[at - 1] << 8)
 
 
+#: What torch's safe loader knows, by code, and POP (which it does not know, and refuses).
 OPERATIONS: Mapping[int, Callable[[PickleMachine], object]] = MappingProxyType(
     {
         0x80: _protocol,
@@ -299,4 +300,3 @@ OPERATIONS: Mapping[int, Callable[[PickleMachine], object]] = MappingProxyType(
         ord("0"): _drop,
     }
 )
-"""What torch's safe loader knows, by code, and POP (which it does not know, and refuses)."""

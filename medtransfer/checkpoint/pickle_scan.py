@@ -25,12 +25,9 @@ from .tensor_checks import MAX_TENSORS
 TORCH_PICKLE_PROTOCOL = 2
 _SEARCHED = 1 << 20
 
-_STORAGES = (
-    *("Float", "Double", "Half", "BFloat16", "Byte", "Char", "Short", "Int", "Long"),
-    *("Bool", "ComplexFloat", "ComplexDouble"),
-)
 _DTYPES = {str(value) for value in vars(torch).values() if isinstance(value, torch.dtype)}
 
+#: What a file of dense tensors, numbers, words and containers needs: a part of what torch's safe loader allows.
 PLAIN_GLOBALS = frozenset(
     {
         "_codecs.encode",
@@ -49,12 +46,12 @@ PLAIN_GLOBALS = frozenset(
         "torch.device",
         "torch.nn.parameter.Parameter",
         "torch.storage.UntypedStorage",
-        *(f"torch.{kind}Storage" for kind in _STORAGES),
+        *STORAGE_DTYPES,
         *(name for name in _DTYPES if not name.startswith(("torch.q", "torch.bits"))),
     }
 )
-"""What a file of dense tensors, numbers, words and containers needs: a part of what torch's safe loader allows."""
 
+#: The globals of which it is known what torch makes of them: those of state dicts and training states.
 _SHADOWED = frozenset(
     {
         "_codecs.encode",
@@ -66,7 +63,6 @@ _SHADOWED = frozenset(
         *map(str, STORAGE_DTYPES.values()),
     }
 )
-"""The globals of which it is known what torch makes of them: those of state dicts and training states."""
 
 
 @dataclass(frozen=True)

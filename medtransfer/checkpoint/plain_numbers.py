@@ -35,6 +35,7 @@ def _finite(width: int, infinity: int) -> Callable[[memoryview], bool]:
 _HALF, _BFLOAT16 = _finite(2, 0x7C00), _finite(2, 0x7F80)
 _FLOAT, _DOUBLE = _finite(4, 0x7F80_0000), _finite(8, 0x7FF0_0000_0000_0000)
 
+#: A test for each type of storage: whether all its numbers are finite. Little-endian, as torch writes.
 FINITE: Mapping[str, Callable[[memoryview], bool]] = MappingProxyType(
     {
         **{f"torch.{kind}Storage": always for kind in ("Byte", "Char", "Short", "Int", "Long", "Bool")},
@@ -44,4 +45,3 @@ FINITE: Mapping[str, Callable[[memoryview], bool]] = MappingProxyType(
         "torch.BFloat16Storage": _BFLOAT16,
     }
 )
-"""A test for each type of storage: whether all its numbers are finite. Little-endian, as torch writes."""

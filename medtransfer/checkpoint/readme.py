@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import jinja2
 
 from .card import Intensity, ModelCard
+from .front_matter import front_matter
+
+NOT_STATED = "Not stated."
 
 _TEMPLATE = """\
+{{ front_matter }}
+
 # {{ name | cell }}
 
-{{ card.description | cell or "A network for 3-D medical images." }}
+{{ card.description | prose or "A network for 3-D medical images." }}
 
 - Task: {{ card.task }}
 - Architecture: `{{ card.architecture.name }}`{{ arguments }}
@@ -20,13 +26,25 @@ _TEMPLATE = """\
 
 > **Not a medical device.** For research only; not for diagnosis or treatment.
 
+## Intended use
+
+{{ card.intended_use | prose or not_stated }}
+
+Out of scope: {{ card.out_of_scope | prose or "diagnosis and treatment; nothing else is stated." }}
+
+## Training data
+
+{{ card.training_data | prose or not_stated }}
+
+Cases trained on: {{ card.training_cases or "not stated" }}
+
 ## Input
 
 Channels, in this order:
 
 {% for channel in card.input_channels %}{{ loop.index }}. {{ channel | cell }}
 {% endfor %}
-Preparation, done by medtransfer from this card:
+Preparation, done by medtransfer from `model.json`:
 
 - Orientation: {{ card.orientation }}
 - Spacing: {{ spacing }}
@@ -44,10 +62,22 @@ Preparation, done by medtransfer from this card:
 {% endfor %}{% endfor %}{% if card.temperature %}
 Logits are divided by {{ "%.4g" | format(card.temperature) }} before the softmax: a temperature fitted to labels.
 {% endif %}
+## Measured
+
+{% if card.metrics %}| figure | value |
+| --- | --- |
+{% for key, value in card.metrics.items() %}| {{ key | cell }} | {{ "%.4g" | format(value) }} |
+{% endfor %}{% else %}{{ not_stated }}
+{% endif %}
+## Limitations
+
+{{ card.limitations | prose or not_stated }}
+
 ## Use
 
 ```
-medtransfer predict -m FOLDER -i scan.nii.gz -o OUTPUT
+{% if repository %}medtransfer pull {{ repository }}@COMMIT -o FOLDER
+{% endif %}medtransfer predict -m FOLDER -i scan.nii.gz -o OUTPUT
 ```
 
 ```python
@@ -55,13 +85,7 @@ import medtransfer as mt
 
 result = mt.Predictor("FOLDER").predict("scan.nii.gz")
 ```
-{% if card.metrics %}
-## Measured
 
-| figure | value |
-| --- | --- |
-{% for key, value in card.metrics.items() %}| {{ key | cell }} | {{ "%.4g" | format(value) }} |
-{% endfor %}{% endif %}
 ## Origin
 
 {% for key, value in origin %}- {{ key | cell }}: {{ value | cell }}
@@ -71,8 +95,15 @@ Written with {{ versions | cell }}.
 """
 
 
-def render_readme(card: ModelCard, name: str) -> str:
-    """Draw the README of a model folder called ``name``.
+def render_readme(card: ModelCard, name: str, repository: str | None = None) -> str:
+    """Draw the page of a model: what it is, is for, was trained on, takes, gives and lacks, all from its card.
+
+    It opens with the metadata that a hub reads. What the card leaves open is shown as not stated.
+
+    Args:
+        card: The model's card.
+        name: The heading, which is the name of its folder.
+        repository: ``ORG/NAME`` on a hub, where the page is to say how the model is pulled.
 
     >>> from medtransfer.checkpoint.card import Architecture
     >>> card = ModelCard(task="segmentation", architecture=Architecture("resunet18"), input_channels=["T1"],
@@ -82,15 +113,18 @@ def render_readme(card: ModelCard, name: str) -> str:
     (True, True, True)
     """
     environment = jinja2.Environment(autoescape=False, trim_blocks=False, keep_trailing_newline=True)
-    environment.filters["cell"] = _cell
+    environment.filters.update(cell=_cell, prose=_prose)
     arguments = ", ".join(f"{key}={value!r}" for key, value in card.architecture.arguments.items())
     return environment.from_string(_TEMPLATE).render(
         card=card,
         name=name,
+        repository=repository,
+        front_matter=front_matter(card),
+        not_stated=NOT_STATED,
         arguments=f" with `{arguments}`" if arguments else "",
         spacing=f"{_by(card.spacing)} mm" if card.spacing else "as scanned",
         patch_size=f"{_by(card.patch_size)} voxels" if card.patch_size else "any",
-        intensity=_channel_words(card),
+        intensity=intensity_words(card),
         ranges=_ranges(card),
         outputs=_outputs(card),
         versions=", ".join(f"{key} {value}" for key, value in card.versions.items()),
@@ -109,7 +143,7 @@ def _by(numbers: Iterable[float]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
 
 
-def _channel_words(card: ModelCard) -> str:
+def intensity_words(card: ModelCard) -> str:
     """The one scheme of all channels, or each with its channel's name."""
     if isinstance(card.intensity, Intensity):
         return _intensity_words(card.intensity)
@@ -135,6 +169,16 @@ def _intensity_words(intensity: Intensity) -> str:
 
 
 def _cell(value: object) -> str:
-    """Text that stays text in a Markdown table: one line, no tags, no column marks."""
-    text = " ".join(str(value).split())
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    """Text that stays text in a Markdown table: one line, no tags, no column marks, no links or pictures."""
+    return _untagged(value).replace("|", "\\|").replace("[", "\\[")
+
+
+def _prose(text: str | None) -> str:
+    """Paragraphs that people wrote, with their links; tags are shown, not obeyed."""
+    paragraphs = filter(None, map(_untagged, re.split(r"\n\s*\n", text or "")))
+    # a fence that nobody closes would swallow the rest of the page
+    return "\n\n".join(re.sub(r"^(```|~~~)", r"\\\1", paragraph) for paragraph in paragraphs)
+
+
+def _untagged(value: object) -> str:
+    return " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")

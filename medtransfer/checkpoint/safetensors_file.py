@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .source import unreadable
 from .strict_json import parse_json
 from .tensor_checks import MAX_TENSORS, tensor_fault
-from .wording import shown
+from .wording import COPY_AGAIN, shown
 
+#: Over 300 for each of 50 000 tensors; parsed JSON takes up to thirty times its size.
 MAX_HEADER_BYTES = 16 << 20
-"""Over 300 for each of 50 000 tensors; parsed JSON takes up to thirty times its size."""
 
 
 def load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -52,7 +53,7 @@ def _read_header(path: Path) -> dict[str, Any]:
                 raise _damaged(path, f"the header should be {length} bytes long, the file is {size}")
             header = parse_json(file.read(length))
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {(error.strerror or str(error)).lower()}", path=path) from error
+        raise unreadable(path, error) from error
     except ValueError as error:
         raise error if isinstance(error, CheckpointError) else _damaged(path, f"header: {error}") from error
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__") or {}, dict):
@@ -63,5 +64,5 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, detail: str) -> CheckpointError:
-    hint = "Download or copy it again"
-    return CheckpointError(f"truncated or damaged safetensors file ({shown(detail, 200)})", path=path, hint=hint)
+    reason = f"truncated or damaged safetensors file ({shown(detail, 200)})"
+    return CheckpointError(reason, path=path, hint=COPY_AGAIN)

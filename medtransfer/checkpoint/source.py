@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from ..errors import CheckpointError
-from .wording import shown
+from .wording import COPY_AGAIN, shown
 
 Result = TypeVar("Result")
 FileKind = Literal["torch", "torch-legacy", "safetensors"]
 
+#: How torch < 1.6 began its files: the pickled number 0x1950a86a20f9469cfc6c.
 TORCH_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""How torch < 1.6 began its files: the pickled number 0x1950a86a20f9469cfc6c."""
 
 _ATTEMPTS = 5
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -81,9 +81,9 @@ def identify(path: Path) -> FileKind:
     except PermissionError as error:
         raise _denied(path) from error
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror or error}", path=path) from error
+        raise unreadable(path, error) from error
     if not head:
-        raise CheckpointError("the file is empty", path=path, hint="Download or copy it again")
+        raise CheckpointError("the file is empty", path=path, hint=COPY_AGAIN)
     if head.startswith(b"PK\x03\x04"):
         return "torch"
     if head.startswith(TORCH_LEGACY_MAGIC):
@@ -91,6 +91,15 @@ def identify(path: Path) -> FileKind:
     if _looks_like_safetensors(path, head):
         return "safetensors"
     raise _foreign(path, head)
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """The refusal of what the system does not let be read.
+
+    >>> str(unreadable(Path("a.pth"), PermissionError(13, "Permission denied")))
+    'a.pth: cannot be read: permission denied'
+    """
+    return CheckpointError(f"cannot be read: {(error.strerror or str(error)).lower()}", path=path)
 
 
 def read_steadily(path: Path, read: Callable[[Path], Result]) -> Result:

@@ -151,6 +151,7 @@ _NUMPY_CORES = ("numpy._core.multiarray", "numpy.core.multiarray")
 _NUMPY_TYPES = ("Bool", "Int8", "Int16", "Int32", "Int64", "UInt8", "Float16", "Float32", "Float64")
 _PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 
+#: The stand-in for each name; anything else that is not plain is refused.
 STAND_INS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "numpy.dtype": NumpyType,
@@ -170,4 +171,3 @@ STAND_INS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         **{f"{module}.{name}": _path_text for module in ("pathlib", "pathlib._local") for name in _PATHS},
     }
 )
-"""The stand-in for each name; anything else that is not plain is refused."""

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from .threads import map_threads
 
+#: More than any network has: the largest 3-D ones hold some thousands.
 MAX_TENSORS = 50_000
-"""More than any network has: the largest 3-D ones hold some thousands."""
 
 MAX_DIMENSIONS = 32
+#: How often a file's bytes may be used over: nnU-Net stores every encoder tensor under four names.
 MAX_REUSE = 16
-"""How often a file's bytes may be used over: nnU-Net stores every encoder tensor under four names."""
 
+#: Sums of fewer numbers than 32 768 start no threads, which on a busy machine wait longer than they work.
 _ONE_THREAD = 32_767
-"""Sums of fewer numbers than 32 768 start no threads, which on a busy machine wait longer than they work."""
 
 
 def tensor_fault(tensor: Tensor) -> str | None:

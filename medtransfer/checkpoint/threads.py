@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+#: More do not help: then memory is what they wait for.
 MAX_THREADS = 4
-"""More do not help: then memory is what they wait for."""
 
+#: Below this, starting threads takes longer than they save.
 SMALL_BYTES = 16 << 20
-"""Below this, starting threads takes longer than they save."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

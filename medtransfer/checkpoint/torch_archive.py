@@ -21,7 +21,7 @@ from .pickle_machine import MAX_PICKLE_BYTES
 from .plain_numbers import FINITE, always, never
 from .tensor_checks import MAX_TENSORS
 from .threads import Background
-from .wording import shown
+from .wording import COPY_AGAIN, shown
 
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _END = struct.Struct("<4s4H2LH")
@@ -29,7 +29,6 @@ _LOCATOR = struct.Struct("<4sLQL")
 _END_64_BYTES = 56
 _CHUNK = 1 << 20
 _SMALL = 16
-_DAMAGED_HINT = "Download or copy it again"
 
 
 class Archive(NamedTuple):
@@ -122,7 +121,7 @@ def _mapped_storage(path: Path) -> UntypedStorage:
         return cast(UntypedStorage, UntypedStorage.from_file(str(path), False, path.stat().st_size))
     except RuntimeError as error:
         reason = f"truncated or damaged ({shown(str(error).partition(chr(10))[0], 160)})"
-        raise CheckpointError(reason, path=path, hint=_DAMAGED_HINT) from error
+        raise CheckpointError(reason, path=path, hint=COPY_AGAIN) from error
 
 
 @contextmanager
@@ -132,7 +131,7 @@ def _damage_told(path: Path) -> Iterator[None]:
     except (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, ValueError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"truncated or damaged ({shown(error)})", path=path, hint=_DAMAGED_HINT) from error
+        raise CheckpointError(f"truncated or damaged ({shown(error)})", path=path, hint=COPY_AGAIN) from error
     except (NotImplementedError, RuntimeError) as error:
         raise CheckpointError(f"not a checkpoint: {shown(error)}", path=path) from error
     except OSError as error:
@@ -144,13 +143,13 @@ def _check_ends(path: Path, data: mmap.mmap) -> None:
     end = len(data) - _END.size
     if end < 0 or data[end : end + 4] != b"PK\5\6" or data[end + 20 :] != b"\0\0":
         reason = "truncated or damaged (the archive's directory is not at the end of the file)"
-        raise CheckpointError(reason, path=path, hint=_DAMAGED_HINT)
+        raise CheckpointError(reason, path=path, hint=COPY_AGAIN)
     locator = end - _LOCATOR.size
     if locator >= 0 and data[locator : locator + 4] == b"PK\6\7":
         pointed = _LOCATOR.unpack_from(data, locator)[2]
         if pointed != locator - _END_64_BYTES or data[pointed : pointed + 4] != b"PK\6\6":
             reason = "truncated or damaged (the archive's directory is not where it says)"
-            raise CheckpointError(reason, path=path, hint=_DAMAGED_HINT)
+            raise CheckpointError(reason, path=path, hint=COPY_AGAIN)
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo], size: int) -> str:
@@ -194,7 +193,7 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
         if member.filename.endswith("/data.pkl") and member.file_size > MAX_PICKLE_BYTES:
             raise CheckpointError(f"{member.filename} is larger than {MAX_PICKLE_BYTES >> 20} MiB", path=path)
     if sum(member.file_size for member in members) > size:
-        raise CheckpointError("truncated or damaged (entries of the archive overlap)", path=path, hint=_DAMAGED_HINT)
+        raise CheckpointError("truncated or damaged (entries of the archive overlap)", path=path, hint=COPY_AGAIN)
 
 
 def _checked(data: mmap.mmap | memoryview, entry: tuple[int, int, str | None]) -> tuple[int, bool]:
@@ -218,7 +217,7 @@ def _content(data: mmap.mmap, member: zipfile.ZipInfo | None) -> bytes:
 
 def _differs(path: Path, member: zipfile.ZipInfo) -> CheckpointError:
     reason = f"truncated or damaged: the checksum of {shown(_short(member))} differs"
-    return CheckpointError(reason, path=path, hint=_DAMAGED_HINT)
+    return CheckpointError(reason, path=path, hint=COPY_AGAIN)
 
 
 def _short(member: zipfile.ZipInfo) -> str:

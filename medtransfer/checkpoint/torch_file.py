@@ -22,7 +22,7 @@ from .source import identify, local_path, read_steadily
 from .stand_ins import STAND_INS
 from .tensor_checks import MAX_REUSE, MAX_TENSORS, total_bytes
 from .torch_archive import Archive, Checks, checking, read_archive
-from .wording import shown
+from .wording import COPY_AGAIN, shown
 
 _PLAIN = "Ask for a file of tensors and plain numbers only"
 _LOADING = threading.Lock()  # torch's list of allowed globals belongs to the whole process
@@ -151,7 +151,7 @@ def _refuse_sizes(path: Path, scan: PickleScan, archive: Archive) -> None:
         member = archive.members.get(f"data/{key}")
         if claim.nbytes != (member.file_size if member else 0):
             reason = f"truncated or damaged: data/{shown(key)} should hold {claim.nbytes} bytes"
-            raise CheckpointError(reason, path=path, hint="Download or copy it again")
+            raise CheckpointError(reason, path=path, hint=COPY_AGAIN)
 
 
 def _scan_legacy(path: Path) -> PickleScan:
@@ -166,7 +166,7 @@ def _scan_legacy(path: Path) -> PickleScan:
     scan = _joined(scans)
     if scan.claimed > size and not scan.fault:
         reason = f"truncated or damaged: its tensors should hold {scan.claimed} bytes, the file has {size}"
-        raise CheckpointError(reason, path=path, hint="Download or copy it again")
+        raise CheckpointError(reason, path=path, hint=COPY_AGAIN)
     return scan
 
 
@@ -213,9 +213,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         if type(error).__name__ == "UnpicklingError":  # torch's own words advise to load without safety
             raise CheckpointError("its pickle does what plain data does not need", path=path, hint=_PLAIN) from error
         detail = shown(str(error).strip().partition("\n")[0], 160) or type(error).__name__
-        raise CheckpointError(
-            f"truncated or damaged ({detail})", path=path, hint="Download or copy it again"
-        ) from error
+        raise CheckpointError(f"truncated or damaged ({detail})", path=path, hint=COPY_AGAIN) from error
 
 
 def _plain(path: Path, loaded: Any) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: what to do about a file that is cut short or was changed on its way
+COPY_AGAIN = "Download or copy it again"
+
 
 def shown(text: object, limit: int = 80) -> str:
     r"""Text that came out of a file, for an error or a note; what is not printable is written as its escape.

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .wording import shown
 
+#: Known wrapper keys, the preferred first: of student and teacher, or of a model and its average, the trained one.
 WRAPPERS = (
     "state_dict",
     "network_weights",
@@ -26,7 +27,6 @@ WRAPPERS = (
     "weights",
     "params",
 )
-"""Known wrapper keys, the preferred first: of student and teacher, or of a model and its average, the trained one."""
 
 _NOT_WEIGHTS = ("optim", "sched", "scaler", "grad_scaler", "rng", "message_hub")
 _MAX_DEPTH = 4

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .messages import write_error
+from .options import add_json, add_overwrite
 from .parser import number_between
 from .results import Results
 
@@ -19,20 +20,23 @@ REFUSED = 3
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     add = parser.add_argument
-    data = "a folder with dataset.json (Decathlon, nnU-Net), a table with the columns image and label, or BIDS"
+    data = (
+        "a folder with dataset.json (Decathlon, nnU-Net), a table with the columns image and label, or with several "
+        "targets, or BIDS"
+    )
     add("data", metavar="DATA", help=data)
     add("-o", "--output", metavar="FOLDER", help="write check.json and check.html, a page with pictures, here")
     add("--workers", metavar="N", type=number_between(1, math.inf, int), default=2,
         help="cases that are read at the same time (2)")  # fmt: skip
     add("--strict", action="store_true", help="warnings count as errors for the exit code")
-    add("--overwrite", action="store_true", help="replace check.json and check.html")
-    add("--json", action="store_true", help="all that was found as one JSON document")
+    add_overwrite(parser)
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:
     """Check; the exit code is 3 where there are errors."""
     from medtransfer.checking.run import check
-    from medtransfer.checking.summary import verdict
+    from medtransfer.checking.summary import refusal
 
     with _progress() as move:
         checkup = check(options.data, options.output, options.workers, options.overwrite, move)
@@ -40,7 +44,7 @@ def run(options: Namespace, results: Results) -> int:
     results.write_either(checkup.to_dict(), text, options.json)
     if checkup.ok and not (options.strict and checkup.problems):
         return 0
-    write_error(f"{options.data}: {verdict(checkup.problems)}")
+    write_error(refusal(options.data, checkup.problems))
     return REFUSED
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medtransfer.errors import UsageError
 
 from .messages import write_log
+from .options import add_cfg_options, add_json
 from .outputs import refuse_unusable_folder
 from .parser import number_between
 from .results import Results
@@ -36,10 +37,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="full, frozen, head, lp_ft, gradual, lora, or those that the config names")  # fmt: skip
     add("--cases", metavar="N", nargs="+", type=number_between(1, math.inf, int), help="numbers of training cases")
     add("--seeds", metavar="N", nargs="+", type=number_between(0, math.inf, int), help="seeds")
-    add("--cfg-options", metavar="K=V", nargs="+", default=[], help="change entries of the config")
+    add_cfg_options(parser)
     add("--keep-models", action="store_true", help="keep the model folder of every run")
     add("--report-only", action="store_true", help="train nothing; write the report of what is finished")
-    add("--json", action="store_true", help="the outcome as one JSON document")
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:

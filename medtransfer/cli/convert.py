@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from .options import WEIGHTS, add_dialect, add_json, add_overwrite
 from .outputs import refuse_unusable_model_folder
 from .parser import number_between
 from .results import Results
@@ -14,13 +15,13 @@ USAGE = "SRC -o FOLDER [options]"
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     add = parser.add_argument
-    add("source", metavar="SRC", help="a weight file (.pth, .pt, .ckpt, .safetensors) or a model folder")
+    add("source", metavar="SRC", help=WEIGHTS)
     add("-o", "--output", metavar="FOLDER", required=True, help="the model folder to write")
-    add("--dialect", metavar="NAME", help="the source's naming, when it should not be told from the content")
+    add_dialect(parser)
     add("--num-classes", metavar="N", type=number_between(1, 100_000, int),
         help="classes of a new head, for weights that have none")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace the output")
-    add("--json", action="store_true", help="the report as one JSON document")
+    add_overwrite(parser)
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from .messages import write_log
+from .options import add_json, add_overwrite
 from .outputs import refuse_foreign_folder, refuse_unusable_folder
 from .results import Results
 
@@ -15,11 +16,10 @@ USAGE = "[-o FOLDER] [--overwrite] [--json]"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "-o", "--output", metavar="FOLDER", default="medtransfer_demo", help="where everything is written"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo's folder")
-    parser.add_argument("--json", action="store_true", help="the result as one JSON document")
+    parser.add_argument("-o", "--output", metavar="FOLDER", default="medtransfer_demo",
+        help="where everything is written (medtransfer_demo)")  # fmt: skip
+    add_overwrite(parser)
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:
@@ -32,8 +32,5 @@ def run(options: Namespace, results: Results) -> int:
     from medtransfer.demo.run import run_demo
 
     result = run_demo(options.output, overwrite=options.overwrite, log=write_log)
-    if options.json:
-        results.write_json(result.to_dict())
-    else:
-        results.write(str(result))
+    results.write_either(result.to_dict(), str(result), options.json)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from .options import WEIGHTS, add_json
 from .results import Results
 
 USAGE = "A B [--json]"
@@ -11,9 +12,9 @@ USAGE = "A B [--json]"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("a", metavar="A", help="a weight file or a model folder")
+    parser.add_argument("a", metavar="A", help=WEIGHTS)
     parser.add_argument("b", metavar="B", help="another; the exit code is 0 whether they differ or not")
-    parser.add_argument("--json", action="store_true", help="one JSON document, with all tensors and `identical`")
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from medtransfer.errors import UsageError
 
-from .messages import write_error, write_log
+from .messages import PROGRAM, write_error, write_log
+from .options import add_json, add_overwrite
 from .parser import number_between
 from .results import Results
 
 if TYPE_CHECKING:
     from medtransfer.evaluation.evaluation import Evaluation
 
-USAGE = "-p PRED [PRED] -r REF [-o OUT] [options]"
+USAGE = "-p PRED [PRED] -r REF [-o FOLDER] [options]"
 SOME_FAILED = 5
 
 
@@ -27,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="a folder, a mask, predictions.csv or boxes.csv; a second one is compared with the first")  # fmt: skip
     add("-r", "--references", metavar="REF", required=True,
         help="a folder of masks, a dataset, a mask, a list of boxes; of classes or values a table")  # fmt: skip
-    add("-o", "--output", metavar="OUT", help="a folder for evaluation.csv, .json, .html and its pictures")
+    add("-o", "--output", metavar="FOLDER", help="write evaluation.csv, .json, .html and its pictures here")
     add("--against", metavar="PRED", help="the same as a second PRED")
     add("--names", metavar="NAME", nargs="+", default=[], help="what the models are called (their folders' names)")
     add("--classes", metavar="CLASS", nargs="+", help="which classes to score; or their names as 1=NAME 2=NAME")
@@ -46,18 +47,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="intersection over union of a right box (0.5)")  # fmt: skip
     add("--score", metavar="SCORE", type=number_between(-math.inf, math.inf), default=0.5,
         help="boxes from this score on are counted; curves and average precision are of all (0.5)")  # fmt: skip
-    add("--head", metavar="NAME", help="which head is scored, of a network with several")
+    add("--head", metavar="NAME",
+        help="of a network with several heads: which is scored, against a column NAME if a table has it")  # fmt: skip
     add("--missing", choices=("refuse", "empty", "skip"), default="refuse",
         help="a reference without prediction is an error, an empty one, or left out (refuse)")  # fmt: skip
     add("--allow-missing", action="store_true", help="the same as --missing empty")
     add("--patients", metavar="CSV", help="a table with id and patient: intervals are over patients, not cases")
-    add("--workers", metavar="N", type=number_between(0, math.inf, int), default=0, help="processes (0: this one)")
-    add("--overwrite", action="store_true", help="replace outputs that exist")
-    add("--json", action="store_true", help="one JSON document")
+    add("--workers", metavar="N", type=number_between(0, math.inf, int), default=0,
+        help="processes that read and score; 0: this one (0)")  # fmt: skip
+    add_overwrite(parser)
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:
-    """Check the output first, then score, write and show."""
+    """Check the output first, then score, write and show.
+
+    Raises:
+        UsageError: more than two predictions.
+    """
     from medtransfer.evaluation.evaluate import evaluate
     from medtransfer.evaluation.evaluation import refuse_outputs
 
@@ -97,7 +104,7 @@ def _report(evaluation: Evaluation) -> None:
         for failure in model.failed:
             write_error(failure["error"])
         for text in model.warnings:
-            write_log(f"medtransfer: warning: {model.name}: {text}")
+            write_log(f"{PROGRAM}: warning: {model.name}: {text}")
 
 
 def _tolerance(words: Sequence[str]) -> float | dict[str, float]:

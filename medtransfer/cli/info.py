@@ -18,6 +18,7 @@ from typing import Any
 from medtransfer.errors import UsageError
 from medtransfer.version import __version__
 
+from .options import add_cfg_options, add_json
 from .results import Results
 
 USAGE = "[MODEL | --trainable CONFIG [--cfg-options K=V ...]] [--json]"
@@ -32,21 +33,22 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="CONFIG",
         help="what `train CONFIG` would train, how fast and from which step on; nothing is trained or written",
     )
-    parser.add_argument("--cfg-options", metavar="K=V", nargs="+", help="change entries of the config")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    add_cfg_options(parser)
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:
-    """Show what is installed, a card, or what a config would train."""
+    """Show what is installed, a card, or what a config would train.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
     if options.trainable is not None:
         return _show_trainable(options, results)
-    if options.cfg_options is not None:
+    if options.cfg_options:
         raise UsageError("--cfg-options belongs to --trainable CONFIG")
     document = _facts() if options.model is None else _card(options.model)
-    if options.json:
-        results.write_json(document)
-    else:
-        results.write("\n".join(_lines(document)))
+    results.write_either(document, "\n".join(_lines(document)), options.json)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from .options import WEIGHTS, add_dialect, add_json
 from .results import Results
 
 USAGE = "CKPT [--dialect NAME] [--json]"
@@ -11,11 +12,9 @@ USAGE = "CKPT [--dialect NAME] [--json]"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "checkpoint", metavar="CKPT", help="a weight file (.pth, .pt, .ckpt, .safetensors) or model folder"
-    )
-    parser.add_argument("--dialect", metavar="NAME", help="the naming, when it should not be told from the content")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("checkpoint", metavar="CKPT", help=WEIGHTS)
+    add_dialect(parser)
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:

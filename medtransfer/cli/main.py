@@ -30,9 +30,12 @@ COMMANDS = {
     "train": "train from an mmengine config",
     "check": "every problem of a dataset in one pass: layout, geometry, labels, leakage",
     "predict": "run a model folder over scans",
+    "export": "a model folder as ONNX, torch.export, TorchScript or a MONAI bundle, compared after writing",
     "evaluate": "scores of predictions against references, with intervals; two models compared",
     "compare": "whether a transfer helped: from scratch and from pretrained weights, at equal budget",
     "rank": "which source fits the data best, before any training",
+    "push": "a model folder to a Hugging Face hub",
+    "pull": "a model folder from a Hugging Face hub, at one commit",
 }
 
 Command = Callable[[Namespace, Results], int]
@@ -115,7 +118,8 @@ def _help() -> str:
         "  --debug        show the traceback of an error, and all warnings",
         "",
         "Results go to stdout, logs to stderr. Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 scan, label or",
-        "dataset refused, 4 checkpoint or model refused, 5 some cases of a batch failed, 6 memory, disk or device.",
+        "dataset refused, 4 checkpoint or model refused, 5 some cases of a batch failed, "
+        "6 memory, disk, device or network.",
     ])  # fmt: skip
 
 

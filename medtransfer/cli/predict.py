@@ -9,6 +9,7 @@ from typing import Any
 
 from medtransfer.checkpoint.card import read_card
 
+from .options import add_device, add_json, add_overwrite
 from .parser import number_between
 from .progress import Progress
 from .results import Results
@@ -26,23 +27,18 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="a model folder; several are an ensemble: probabilities are averaged, boxes fused")  # fmt: skip
     add("-i", "--input", metavar="IN", nargs="+", required=True,
         help="scans, folders of scans, or .txt lists: a case a line, its channel files separated by tabs")  # fmt: skip
-    add(
-        "-o",
-        "--output",
-        metavar="OUT",
-        required=True,
-        help="the folder for CASE.nii.gz (of a detector CASE_boxes.nii.gz), CASE.json and report.json",
-    )
+    add("-o", "--output", metavar="OUT", required=True,
+        help="the folder for CASE.nii.gz (of a detector CASE_boxes.nii.gz), CASE.json and report.json")  # fmt: skip
     add("--nan", metavar="VALUE", type=number_between(-math.inf, math.inf),
         help="fill NaN and infinite voxels with VALUE; they are refused otherwise")  # fmt: skip
     add("--volume", metavar="N", type=number_between(0, math.inf, int), help="which volume of 4-D files, from 0")
-    add("--json", action="store_true", help="the report as one JSON document")
+    add_json(parser)
 
 
 def _add_network(group: Any) -> None:
     add = group.add_argument
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    add("--precision", default="auto",
+    add_device(group)
+    add("--precision", metavar="NAME", default="auto",
         help="auto, float32, tf32, bfloat16 or float16 (auto: the quickest here whose logits agree)")  # fmt: skip
     add("--compile", dest="compiled", action="store_true",
         help="compile the network for CUDA: pays for many scans of one size")  # fmt: skip
@@ -50,12 +46,10 @@ def _add_network(group: Any) -> None:
         help="auto, whole, or the size of a window on the working grid: 96 or 96,96,64 (auto)")  # fmt: skip
     add("--overlap", metavar="SHARE", type=number_between(0, 0.9),
         help="share by which windows overlap (tiles: as much as the network asks for, others: 0.5)")  # fmt: skip
-    add("--memory", metavar="GIB", type=number_between(0.01, math.inf), help="memory that one pass may take")
-    add(
-        "--tta",
-        action="store_true",
-        help="average over mirror images, along the axes that training mirrored; boxes are fused",
-    )
+    add("--memory", metavar="GIB", type=number_between(0.01, math.inf),
+        help="memory that one pass may take; what is free, when not given")  # fmt: skip
+    add("--tta", action="store_true",
+        help="average over mirror images, along the axes that training mirrored; boxes are fused")  # fmt: skip
     add("--crop", action="store_true", help="run only the box around what the scan shows")
 
 
@@ -80,7 +74,7 @@ def _add_result(group: Any) -> None:
 
 def _add_batch(group: Any) -> None:
     add = group.add_argument
-    add("--overwrite", action="store_true", help="replace outputs that exist")
+    add_overwrite(group)
     add("--continue", dest="resume", action="store_true",
         help="keep the cases that are whole, from the same model, options and scans; do the others")  # fmt: skip
     add("--num-parts", metavar="N", type=number_between(1, math.inf, int),

@@ -6,6 +6,7 @@ import math
 from argparse import ArgumentParser, Namespace
 
 from .messages import PROGRAM, write_log
+from .options import add_device, add_dialect, add_json
 from .parser import number_between
 from .results import Results
 
@@ -17,18 +18,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("data", metavar="DATA", help="a Decathlon folder (segmentation), or a CSV table (classification)")
     add("--sources", metavar="[NAME=]PATH", nargs="+", required=True, help="weight files and model folders")
-    add(
-        "--cases", metavar="N", type=number_between(2, math.inf, int), default=40, help="cases to look at, at most (40)"
-    )
+    add("--cases", metavar="N", type=number_between(2, math.inf, int), default=40,
+        help="cases to look at, at most (40)")  # fmt: skip
     add("--seed", metavar="N", type=number_between(0, 2**32 - 1, int), default=0,
         help="of the choice of cases and voxels (0)")  # fmt: skip
     add("--stages", choices=("auto", "all", "deepest"), default="auto",
-        help="whose features: of all stages for a segmentation, of the deepest for a classification")  # fmt: skip
+        help="whose features: auto is all for a segmentation, deepest for a classification (auto)")  # fmt: skip
     add("--input-channels", metavar="MODE", default="interpolate",
-        help="how a source takes the data's channels: interpolate, repeat, sum, mean, names ...")  # fmt: skip
-    add("--dialect", metavar="NAME", help="the sources' naming, when it should not be told from the content")
-    add("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--json", action="store_true", help="one JSON document")
+        help="how a network takes the data's channels from the source's: as of `transfer` (interpolate)")  # fmt: skip
+    add_dialect(parser)
+    add_device(parser)
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser, Namespace
 
+from .options import add_cfg_options
 from .results import Results
 
 USAGE = "CONFIG [options]"
@@ -13,22 +14,15 @@ USAGE = "CONFIG [options]"
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     add = parser.add_argument
-    add(
-        "config",
-        metavar="CONFIG",
-        help="a config file, or the name of a shipped one; Python configs are code: trust them",
-    )
-    add("--work-dir", metavar="FOLDER", help="where logs, checkpoints and best/ go")
-    add(
-        "--resume",
-        metavar="PATH",
-        nargs="?",
-        const="auto",
-        help="go on from the work folder's last checkpoint, or from PATH",
-    )
+    add("config", metavar="CONFIG",
+        help="a config file, or the name of a shipped one; Python configs are code: trust them")  # fmt: skip
+    add("--work-dir", metavar="FOLDER", help="where logs, checkpoints and best/ go (work_dirs/CONFIG)")
+    add("--resume", metavar="PATH", nargs="?", const="auto",
+        help="go on from the work folder's last checkpoint, or from PATH")  # fmt: skip
     add("--amp", action="store_true", help="mixed precision: bf16 on a CPU, fp16 or bf16 on CUDA")
-    add("--cfg-options", metavar="K=V", nargs="+", default=[], help="change entries of the config")
-    add("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="how several processes are started")
+    add_cfg_options(parser)
+    add("--launcher", choices=("none", "pytorch", "slurm"), default="none",
+        help="how several processes are started (none)")  # fmt: skip
 
 
 def run(options: Namespace, results: Results) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medtransfer.errors import ModelError, UsageError
 
-from .options import key_values
+from .options import WEIGHTS, add_dialect, add_json, add_overwrite, key_values
 from .outputs import refuse_unusable_model_folder
 from .parser import number_between
 from .results import Results
@@ -24,36 +24,38 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     count = number_between(1, 100_000, int)
     add = parser.add_argument
-    add("source", metavar="SRC", help="a weight file or a model folder")
+    add("source", metavar="SRC", help=WEIGHTS)
     add("--to", metavar="NAME", required=True, help="the network, one of `medtransfer info`: resnet18, resunet50, ...")
     add("-o", "--output", metavar="FOLDER", required=True, help="the model folder to write")
     add("--in-channels", metavar="N", type=count, help="input channels; as the source has, when not given")
-    add(
-        "--num-classes",
-        metavar="N",
-        type=count,
-        help="classes, background included; 2, or the source's with --head keep",
-    )
+    add("--num-classes", metavar="N", type=count,
+        help="classes, background included; 2, or the source's with --head keep")  # fmt: skip
     add("--input-channels", metavar="MODE", default="interpolate",
-        help="interpolate, interpolate-rescaled, repeat, sum, mean, zero, random, strict, or A=B,C=none")  # fmt: skip
+        help="how the network takes its channels from the source's: interpolate, interpolate-rescaled, repeat, sum, "
+        "mean, zero, random, strict, or NEW=OLD,NEW=none (interpolate)")  # fmt: skip
     add("--head", metavar="MODE", default="drop", help="drop, keep or convert the layers of the source's classes, or "
-        "NEW=OLD,NEW=none: new classes from old ones")  # fmt: skip
-    add("--dialect", metavar="NAME", help="the source's naming, when it should not be told from the content")
-    add("--inflation", metavar="MODE", default="mean", help="how 2-D kernels become 3-D ones: mean, center or acs")
+        "NEW=OLD,NEW=none: new classes from old ones (drop)")  # fmt: skip
+    add_dialect(parser)
+    add("--inflation", metavar="MODE", default="mean",
+        help="how 2-D kernels become 3-D ones: mean, center or acs (mean)")  # fmt: skip
     add("--inflation-axis", metavar="AXIS", type=number_between(2, 4, int), default=2,
-        help="the axis along which they are extended: 2, 3 or 4 of (out, in, D, H, W)")  # fmt: skip
+        help="the axis along which they are extended: 2, 3 or 4 of (out, in, D, H, W) (2)")  # fmt: skip
     add("--kernels", metavar="MODE", default="strict",
-        help="adapt crops or pads kernels of another size; strict refuses them")  # fmt: skip
+        help="adapt crops or pads kernels of another size; strict refuses them (strict)")  # fmt: skip
     add("--min-coverage", metavar="SHARE", type=number_between(0, 1), default=0.5,
         help="smallest share of the encoder that must come from the source, 0 to 1 (0.5)")  # fmt: skip
     add("--arguments", metavar="K=V", nargs="+", default=[],
         help="arguments of the network, such as base_channels=32; stem and width follow the source")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace the output")
-    add("--json", action="store_true", help="the report as one JSON document")
+    add_overwrite(parser)
+    add_json(parser)
 
 
 def run(options: Namespace, results: Results) -> int:
-    """Build the network, move the weights, save the folder, print the report."""
+    """Build the network, move the weights, save the folder, print the report.
+
+    Raises:
+        UsageError: an output that cannot be, or a network that cannot be built as was asked.
+    """
     refuse_unusable_model_folder(options.output, options.source, options.overwrite)
     from medtransfer.adapter.inspect import inspect
     from medtransfer.adapter.persist import save

@@ -27,7 +27,7 @@ from .start import starting_network
 LIBRARIES = ("torch", "monai", "mmengine", "numpy")
 
 
-def make_run(plan: Plan, run: Run, folder: Path) -> RunResult:
+def train_and_score(plan: Plan, run: Run, folder: Path) -> RunResult:
     """Train and score.
 
     Args:

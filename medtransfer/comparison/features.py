@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ..errors import ModelError, UsageError
 from ..finetune.parts import Network, stage_names, unwrapped, zoo_networks
 
+#: Voxel positions of a stage that a CKA is taken over, of all images together.
 MAX_SAMPLES = 4096
-"""Voxel positions of a stage that a CKA is taken over, of all images together."""
 
+#: A channel is dead when its highest and lowest value differ by less than this share of the stage's largest value.
 DEAD_RANGE = 1e-4
-"""A channel is dead when its highest and lowest value differ by less than this share of the stage's largest value."""
 
 
 def linear_cka(x: Tensor, y: Tensor) -> float:

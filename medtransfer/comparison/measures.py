@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..scoring.classification import mean_defined
+from ..scoring.ratios import ratio
 from .results import RunResult
 
 
@@ -46,7 +47,7 @@ def case_dice(dice: Mapping[str, float]) -> float:
     >>> case_dice({"anterior": 0.5, "posterior": 0.75, "tumour": float("nan")})
     0.625
     """
-    return _mean(list(dice.values()))
+    return float(mean_defined(np.array(list(dice.values()))))
 
 
 def class_dice(run: RunResult) -> dict[str, float]:
@@ -58,7 +59,7 @@ def class_dice(run: RunResult) -> dict[str, float]:
     for case in run.dice.values():
         for name, value in case.items():
             found.setdefault(name, []).append(value)
-    return {name: _mean(values) for name, values in found.items()}
+    return {name: float(mean_defined(np.array(values))) for name, values in found.items()}
 
 
 def mean_auroc(run: RunResult, ids: Sequence[str], weights: np.ndarray) -> np.ndarray:
@@ -77,9 +78,7 @@ def mean_auroc(run: RunResult, ids: Sequence[str], weights: np.ndarray) -> np.nd
     """
     probabilities, labels = _answers(run, ids)
     areas = [_auroc(probabilities[:, k], labels == k, weights) for k in range(probabilities.shape[1])]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of no class is NaN, as it should be
-        return np.asarray(np.nanmean(areas, axis=0))
+    return mean_defined(np.stack(areas, axis=-1))
 
 
 def accuracy(run: RunResult, ids: Sequence[str], weights: np.ndarray) -> np.ndarray:
@@ -88,11 +87,11 @@ def accuracy(run: RunResult, ids: Sequence[str], weights: np.ndarray) -> np.ndar
     return _weighted((probabilities.argmax(axis=1) == labels).astype(float), weights)
 
 
+#: By task; the first is the one that the verdict is about.
 MEASURES: dict[str, tuple[Measure, ...]] = {
     "segmentation": (Measure("Dice", mean_dice),),
     "classification": (Measure("AUROC", mean_auroc), Measure("accuracy", accuracy)),
 }
-"""By task; the first is the one that the verdict is about."""
 
 
 def _answers(run: RunResult, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,17 +106,9 @@ def _auroc(score: np.ndarray, is_class: np.ndarray, weights: np.ndarray) -> np.n
     above = score[is_class][:, None] - score[~is_class][None]
     right = (above > 0) + 0.5 * (above == 0)
     pairs = inside.sum(axis=1) * outside.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.where(pairs > 0, ((inside @ right) * outside).sum(axis=1) / pairs, np.nan)
+    return ratio(((inside @ right) * outside).sum(axis=1), pairs)
 
 
 def _weighted(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     counted = ~np.isnan(scores)
-    total = weights[:, counted].sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.where(total > 0, weights[:, counted] @ scores[counted] / total, np.nan)
-
-
-def _mean(values: Sequence[float]) -> float:
-    counted = [value for value in values if not np.isnan(value)]
-    return float(np.mean(counted)) if counted else float("nan")
+    return ratio(weights[:, counted] @ scores[counted], weights[:, counted].sum(axis=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..files import atomic_file, write_json
+from ..files import write_json
+from ..reporting import spreadsheet
 from .gathered import Gathered
 from .measures import MEASURES, class_dice
 from .results import RunResult
@@ -23,11 +23,7 @@ def write_table(gathered: Gathered, path: Path) -> Path:
     """Write a CSV with one row a run: what it was, its scores, losses, features and time; gaps are empty."""
     rows = [_row(run, gathered.test_cases) for run in gathered.all_runs]
     header = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic_file(path, overwrite=True) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, header, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+    return spreadsheet.write_table(path, header, ([row.get(name) for name in header] for row in rows), overwrite=True)
 
 
 def write_summary(gathered: Gathered, analyses: Sequence[Analysis], path: Path, **words: str) -> Path:

@@ -13,8 +13,8 @@ from ..errors import DatasetError
 from ..files import write_json
 
 SUFFIX = ".json"
+#: The arm without a source.
 SCRATCH = "scratch"
-"""The arm without a source."""
 
 
 class Answer(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -17,7 +17,7 @@ from ..training.check import check_options
 from ..training.config import parse_options, read_config
 from ..training.lock import held
 from . import identity
-from .attempt import make_run, reduce_folder
+from .attempt import reduce_folder, train_and_score
 from .page import write_report
 from .plan import read_comparison
 from .results import SUFFIX, read_results, result_files, write_result
@@ -172,7 +172,7 @@ class _Engine:
         place = f"run {self.plan.runs.index(run) + 1}/{len(self.plan.runs)} {run}"
         begin = time.perf_counter()
         try:
-            result = make_run(self.plan, run, self.runs / run.name)
+            result = train_and_score(self.plan, run, self.runs / run.name)
         except ResourceError:
             raise  # the next run would meet it too
         except Exception as error:

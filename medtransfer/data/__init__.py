@@ -1,1 +1,1 @@
-"""From the layouts that people have (Decathlon, CSV) to cases, splits and datasets of patches."""
+"""From the layouts that people have (Decathlon, nnU-Net, BIDS, tables, lists of boxes) to cases, splits and patches."""

@@ -15,7 +15,7 @@ import torch
 from monai.transforms import RandomizableTransform
 from scipy.spatial.transform import Rotation
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 from .on_device import on_device
 
@@ -73,8 +73,8 @@ def sampling_grid(
     linear, offset = matrix[:, :3] * half / half[:, None], matrix[:, 3] / half
     # grid_sample counts axes from the last one, W, H, D
     theta = torch.from_numpy(np.column_stack([linear[::-1, ::-1], offset[::-1]])).float()
-    return functional.affine_grid(on_device(theta[None], torch.device(device)), [1, 1, *shape], align_corners=False)
+    return F.affine_grid(on_device(theta[None], torch.device(device)), [1, 1, *shape], align_corners=False)
 
 
 def _sample(values: Tensor, grid: Tensor, mode: str, padding: str) -> Tensor:
-    return functional.grid_sample(values[None], grid, mode, padding, align_corners=False)[0]
+    return F.grid_sample(values[None], grid, mode, padding, align_corners=False)[0]

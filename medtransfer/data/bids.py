@@ -15,7 +15,7 @@ from .class_names import find_class_names
 from .fields import ordered_names
 from .rows import read_rows
 
-__all__ = ["derivative_name", "find_bids", "read_bids"]
+__all__ = ["derivative_name", "find_bids"]
 
 LABEL = "dseg"
 #: folders of a subject that hold series over time, or no images of structure
@@ -34,13 +34,15 @@ class _File:
     pipeline: str = ""
 
 
-def read_bids(
+def find_bids(
     root: str | Path,
     channels: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     select: Mapping[str, Any] | None = None,
-) -> Layout:
-    """Read a BIDS folder: one case per subject and session, each with one file per channel and one label.
+) -> Found:
+    """What is found of a BIDS folder: one case per subject and session, each with one file per channel and one label.
+
+    Without any label its cases are scans to restore.
 
     Args:
         root: The folder that holds ``sub-*``.
@@ -51,19 +53,9 @@ def read_bids(
         select: Entities that files must have where they have them at all, as ``{"run": 1, "desc": "manual"}``; None
             demands that an entity is not there; ``pipeline`` names the folder in ``derivatives``.
 
-    Raises:
-        DatasetError: a case lacks a channel or its label, or several files match. All problems are named at once.
+    Returns:
+        With a problem for a case that lacks a channel or its label, or for which several files match.
     """
-    return find_bids(root, channels, classes, select).checked()
-
-
-def find_bids(
-    root: str | Path,
-    channels: Sequence[str] | None = None,
-    classes: Sequence[str] | None = None,
-    select: Mapping[str, Any] | None = None,
-) -> Found:
-    """What is found of a BIDS folder; see :func:`read_bids`. Without any label its cases are scans to restore."""
     root, select = Path(root), dict(select or {})
     problems: list[str] = []
     warnings: list[str] = []

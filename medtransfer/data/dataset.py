@@ -293,6 +293,3 @@ def _without_metadata() -> Iterator[None]:
         yield
     finally:
         set_track_meta(before)
-
-
-__all__ = ["Case", "CaseDataset", "DecathlonDataset", "LayoutDataset", "ScanDataset", "TableDataset"]

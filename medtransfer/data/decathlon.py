@@ -32,8 +32,8 @@ class ScanEntry(msgspec.Struct):
     image: str
 
 
-def read_decathlon(root: str | Path) -> Layout:
-    """Read a Decathlon folder.
+def find_decathlon(root: str | Path) -> Found:
+    """What is found of a Decathlon folder.
 
     macOS ``._*`` files are ignored; files that stand beside the listed ones without being listed are a warning. Where
     one file per channel stands in place of a listed image (``CASE_0000.nii.gz``, ``CASE_0001.nii.gz`` ..., as the first
@@ -42,15 +42,10 @@ def read_decathlon(root: str | Path) -> Layout:
     Args:
         root: The folder that holds ``dataset.json``, or the file itself.
 
-    Raises:
-        DatasetError: the file is missing, broken or contradicts itself, names paths outside its folder, or lists files
-            that do not exist. All problems are named at once.
+    Returns:
+        With a problem for a file that is missing, broken or contradicts itself, names paths outside its folder, or
+        lists files that do not exist.
     """
-    return find_decathlon(root).checked()
-
-
-def find_decathlon(root: str | Path) -> Found:
-    """What is found of a Decathlon folder; see :func:`read_decathlon`."""
     path = listing_of(root)
     try:
         document = read_document(path, WHAT)
@@ -71,7 +66,7 @@ def read_decathlon_scans(root: str | Path) -> Layout:
     """The scans of a Decathlon folder, those of ``training`` and those of ``test``; labels are not looked at.
 
     Raises:
-        DatasetError: as :func:`read_decathlon`; labels may be missing.
+        DatasetError: there are problems as of :func:`find_decathlon`; labels may be missing.
     """
     path = listing_of(root)
     document = read_document(path, WHAT)

@@ -23,7 +23,7 @@ from ..volumes.ranges import SAMPLES, sample_channel
 from ..volumes.read import Volume, read_labels, read_volume
 from ..volumes.regrid import build_regrid
 from .cases import Case, Layout
-from .preprocessing import CT_SCHEME, Part, Plan, Preprocessing, Spacing, is_measured
+from .preprocessing import CT_SCHEME, Plan, Preprocessing, Scheme, Spacing, is_measured
 
 MAX_SAMPLES = 4_000_000  # voxels of a channel kept from all cases together
 MIN_SAMPLES = 500  # and from each, however many there are
@@ -156,16 +156,16 @@ def settle(plan: Plan, layout: Layout, spacing: Spacing | None, found: Fingerpri
     if isinstance(plan.intensity, list) and len(plan.intensity) != len(channels):
         reason = f"preprocessing.intensity is a list of {len(plan.intensity)}, the dataset has {len(channels)} channels"
         raise ConfigError(reason, hint=f"Give one scheme for all, or one for each of {', '.join(channels)}")
-    parts = plan.parts if len(plan.parts) == len(channels) else plan.parts * len(channels)
-    schemes = [_scheme(part, index, layout, found) for index, part in enumerate(parts)]
+    asked = plan.schemes if len(plan.schemes) == len(channels) else plan.schemes * len(channels)
+    schemes = [_settled(scheme, index, layout, found) for index, scheme in enumerate(asked)]
     every = schemes[0] if all(scheme == schemes[0] for scheme in schemes) else schemes
     return Preprocessing(plan.orientation, spacing, every)
 
 
-def _scheme(part: Part, index: int, layout: Layout, found: Fingerprint | None) -> Intensity:
-    if found is None or not is_measured(part):
-        return msgspec.convert(part, Intensity)
-    if part != CT_SCHEME and not is_ct(layout.channels[index]):
+def _settled(scheme: Scheme, index: int, layout: Layout, found: Fingerprint | None) -> Intensity:
+    if found is None or not is_measured(scheme):
+        return msgspec.convert(scheme, Intensity)
+    if scheme != CT_SCHEME and not is_ct(layout.channels[index]):
         return Intensity("zscore", nonzero=found.zeros[index] > MASKED)
     seen = found.foreground[index]
     try:

@@ -36,10 +36,25 @@ def read_layout(
     classes: Sequence[str] | None = None,
     select: Mapping[str, Any] | None = None,
 ) -> Layout:
-    """The layout of a dataset of any kind that :func:`find_layout` knows.
+    """The layout of a dataset of any kind that :func:`find_layout` knows; the content tells which.
+
+    Args:
+        path: A folder (Decathlon, nnU-Net, BIDS, scans without labels), a ``dataset.json``, or a CSV or TSV table.
+        channels: Names of the channels, where the dataset does not say them or others are wanted.
+        classes: Names of the classes in order, where the dataset does not say them.
+        select: For BIDS: entities that the files must have, as ``{"run": 1}``.
 
     Raises:
         DatasetError: there are problems; all of them are named, and are in the error's ``problems`` one by one.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in "ab":
+    ...     (folder / f"{name}.nii.gz").touch()
+    >>> _ = (folder / "cases.csv").write_text("image,label\\na.nii.gz,ill\\nb.nii.gz,healthy\\n")
+    >>> layout = read_layout(folder)
+    >>> layout.task, layout.classes, [case.label for case in layout.cases]
+    ('classification', ('healthy', 'ill'), [1, 0])
     """
     return find_layout(path, channels, classes, select).checked()
 
@@ -87,7 +102,7 @@ def _finder(
         _refuse_scan(path)
         return partial(find_table, channels=channels, classes=classes)
     if not path.is_dir():
-        raise DatasetError("no such file or folder", path=path, hint="Set data_root to the dataset's folder or table")
+        raise DatasetError("no such file or folder", path=path, hint="Name the dataset's folder or table")
     if (path / "dataset_description.json").is_file() or any(path.glob("sub-*/**/sub-*_*.nii*")):
         return partial(find_bids, channels=channels, classes=classes, select=select)
     tables = _tables(path)

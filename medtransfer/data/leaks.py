@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.source import file_sha256
 from ..errors import DatasetError
 from .cases import Case, Layout, refuse, strip_suffixes
 
@@ -40,7 +41,7 @@ def shared_scans(cases: Iterable[Case]) -> list[tuple[str, ...]]:
     """
     files = [(case.id, file) for case in cases for path in case.images if (file := _voxels(path))]
     groups = [files]
-    for key in (_size, _probe, _digest):
+    for key in (_size, _probe, file_sha256):
         groups = [part for group in groups for part in _divided(group, key)]
     return sorted({tuple(sorted({name for name, _ in group})) for group in groups if len({n for n, _ in group}) > 1})
 
@@ -95,11 +96,3 @@ def _probe(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, (path.stat().st_size - PROBE) // 2))
         return hashlib.sha256(file.read(PROBE)).digest()
-
-
-def _digest(path: Path) -> bytes:
-    whole = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            whole.update(block)
-    return whole.digest()

@@ -51,8 +51,8 @@ class _Files:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_nnunet(root: str | Path) -> Layout:
-    """Read a raw dataset of nnU-Net.
+def find_nnunet(root: str | Path) -> Found:
+    """What is found of a raw dataset of nnU-Net.
 
     Labels may be in any order; they must be 0, 1, 2 ..., and ``ignore``, if it is there, the highest. Cases may be
     listed under the key ``dataset``, as nnU-Net allows. A ``splits_final.json`` beside ``dataset.json`` gives folds.
@@ -60,15 +60,10 @@ def read_nnunet(root: str | Path) -> Layout:
     Args:
         root: The folder that holds ``dataset.json``, or the file itself.
 
-    Raises:
-        DatasetError: the file is missing or broken, a label is a region of several, a case lacks a channel or its
-            label, or numbers contradict. All problems are named at once.
+    Returns:
+        With a problem for a file that is missing or broken, a label that is a region of several, a case without a
+        channel or its label, and numbers that contradict.
     """
-    return find_nnunet(root).checked()
-
-
-def find_nnunet(root: str | Path) -> Found:
-    """What is found of a raw dataset of nnU-Net; see :func:`read_nnunet`."""
     path = listing_of(root)
     try:
         document = read_document(path, WHAT)
@@ -91,7 +86,7 @@ def read_nnunet_scans(root: str | Path) -> Layout:
     """The scans of a raw dataset, those of ``imagesTr`` and of ``imagesTs``; labels are not looked at.
 
     Raises:
-        DatasetError: as :func:`read_nnunet`.
+        DatasetError: there are problems as of :func:`find_nnunet`; labels may be missing.
     """
     path = listing_of(root)
     document = read_document(path, WHAT)

@@ -79,6 +79,3 @@ class _Noise(RandGaussianNoise):
         super().randomize(img, mean)
         if self.noise is not None:
             self.noise = on_device(torch.as_tensor(self.noise), img.device)
-
-
-__all__ = ["AugmentOn", "MoveTo", "RandomNoise", "check_augment_on", "on_device"]

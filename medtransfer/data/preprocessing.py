@@ -12,11 +12,12 @@ from ..errors import ConfigError
 from ..intensity import Intensity
 
 AUTO, MEDIAN = "auto", "median"
+#: The scheme without its numbers, which are then measured.
 CT_SCHEME = {"scheme": "ct"}
-"""The scheme without its numbers, which are then measured."""
 
 Spacing = tuple[float, float, float]
-Part: TypeAlias = Literal["auto"] | dict[str, Any]
+#: Of one channel or of all: a scheme with its numbers, or one whose numbers are measured.
+Scheme: TypeAlias = Literal["auto"] | dict[str, Any]
 
 
 class Preprocessing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -49,16 +50,16 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     orientation: str = "RAS"
     spacing: Spacing | Literal["median"] | None = None
-    intensity: Part | Annotated[list[Part], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=dict)
+    intensity: Scheme | Annotated[list[Scheme], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _refuse_geometry(self.orientation, None if self.spacing == MEDIAN else self.spacing)
-        for part in self.parts:
-            if not is_measured(part):
-                msgspec.convert(part, Intensity)
+        for scheme in self.schemes:
+            if not is_measured(scheme):
+                msgspec.convert(scheme, Intensity)
 
     @property
-    def parts(self) -> list[Part]:
+    def schemes(self) -> list[Scheme]:
         """The scheme of all channels, or those of each."""
         return self.intensity if isinstance(self.intensity, list) else [self.intensity]
 
@@ -70,7 +71,7 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     @property
     def measures_intensity(self) -> bool:
         """Whether the numbers of a scheme are."""
-        return any(map(is_measured, self.parts))
+        return any(map(is_measured, self.schemes))
 
     @property
     def is_open(self) -> bool:
@@ -89,13 +90,13 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         return msgspec.convert(msgspec.to_builtins(self), Preprocessing)
 
 
-def is_measured(part: Part) -> bool:
+def is_measured(scheme: Scheme) -> bool:
     """Whether the numbers of a scheme are left to be measured.
 
     >>> is_measured("auto"), is_measured({"scheme": "ct"}), is_measured({"scheme": "zscore"})
     (True, True, False)
     """
-    return part in (AUTO, {"scheme": AUTO}, CT_SCHEME)
+    return scheme in (AUTO, {"scheme": AUTO}, CT_SCHEME)
 
 
 def read_plan(given: Mapping[str, Any] | Preprocessing | Plan | None) -> Plan:

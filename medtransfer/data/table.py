@@ -17,8 +17,8 @@ PARTS = ("", "train", "val", "test")
 _IMAGE = re.compile(r"image(\d*)|image[_-](.+)")
 
 
-def read_table(path: str | Path, channels: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> Layout:
-    """Read a table.
+def find_table(path: str | Path, channels: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> Found:
+    """What is found of a table.
 
     Paths are relative to the table's folder. Columns ``image`` and ``label`` are needed; several files of one case
     stand in ``image``, ``image2``, ``image3`` ... or in columns that name their channels, as ``image_t1`` and
@@ -32,14 +32,9 @@ def read_table(path: str | Path, channels: Sequence[str] | None = None, classes:
         classes: Names of the classes in order. By default those of a classification are the distinct labels, sorted by
             number where all of them are numbers; those of a segmentation are in a ``labels.json`` beside the table.
 
-    Raises:
-        DatasetError: a column, a label or a file is missing, or an id occurs twice. All problems are named at once.
+    Returns:
+        With a problem for a column, a label or a file that is missing, and an id that occurs twice.
     """
-    return find_table(path, channels, classes).checked()
-
-
-def find_table(path: str | Path, channels: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> Found:
-    """What is found of a table; see :func:`read_table`."""
     path = Path(path)
     try:
         columns, rows, problems = read_rows(path)

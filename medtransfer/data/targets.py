@@ -126,7 +126,7 @@ def find_targets(path: str | Path, targets: Mapping[str, Target], channels: Sequ
     """What is found of a table with several targets.
 
     Columns ``image`` (``image2``, ``image_t1`` ...), ``id``, ``patient`` and ``split`` are as in
-    :func:`~medtransfer.data.table.read_table`. An empty cell, ``n/a``, ``na`` or ``nan`` is a target that is not
+    :func:`~medtransfer.data.table.find_table`. An empty cell, ``n/a``, ``na`` or ``nan`` is a target that is not
     known; of a regression of several quantities one such cell makes the target unknown. Rows without any known target
     are left out, with a warning.
 

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from medtransfer.reporting.page import Picture, Section, Table, write_page
-
+from ..reporting.page import Picture, Section, Table, write_page
 from .cases import HELD_OUT_FROM, LABELLED, PATCH_VOXELS, VALIDATED
 from .result import DemoResult
 

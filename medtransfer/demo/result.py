@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from medtransfer.reporting.tables import text_table
+from ..reporting.tables import text_table
 
 #: a smaller difference of mean Dice is not called one: from scratch, three seeds alone gave 0.80, 0.82 and 0.80
 NOTABLE = 0.03

@@ -13,14 +13,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from medtransfer.adapter.report import TransferReport
-from medtransfer.files import atomic_folder, write_json
-from medtransfer.inference.predictor import Predictor
-from medtransfer.reporting.curves import curves_png
-from medtransfer.reporting.overlay import overlay_png
-from medtransfer.scoring.overlap import overlap
-from medtransfer.training.run import run as train
-
+from ..adapter.report import TransferReport
+from ..files import atomic_folder, write_json
+from ..inference.predictor import Predictor
+from ..reporting.curves import curves_png
+from ..reporting.overlay import overlay_png
+from ..scoring.overlap import overlap
+from ..training.run import run as train
 from .cases import HELD_OUT_FROM, PATCHES, DemoData, write_data
 from .page import write_report
 from .result import DemoResult

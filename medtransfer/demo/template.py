@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from medtransfer.errors import MissingExtraError
+from ..errors import MissingExtraError
 
 CLASSES = ("background", "CSF", "grey matter", "white matter")
 _FILE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"

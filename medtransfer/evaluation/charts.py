@@ -23,6 +23,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _MARKERS = "osD^vPX*"
 WIDTH = 8.6
 MOST_PANELS = 9
+_HEADROOM = 0.12  # of the height of a panel, for a line of words over what is drawn
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ def _limits(axes: Axes, error: Floats, unit: str) -> None:
     axes.axhline(mean, color=COLOURS[1], linewidth=1.4)
     for end in (mean - spread, mean + spread) if spread else ():
         axes.axhline(end, color=COLOURS[1], linewidth=1.1, linestyle="--")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + _HEADROOM * (high - low))  # the upper limit would run through the words
     axes.annotate(
         f"{mean:+.3g} {unit} ± {spread:.3g}", (0.99, 0.98), xycoords="axes fraction", ha="right", va="top", fontsize=8
     )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..scoring.classification import mean_defined
 from ..scoring.detection import IOUS, RANGE, Ranked
 from ..scoring.matching import Matched, box_iou, match_cases
+from ..scoring.ratios import ratio
 from .box_cases import CaseBoxes
 from .names import Names
 from .settings import BoxSettings
@@ -114,7 +115,7 @@ class Detected:
     def case_f1(self) -> Floats:
         """(N, K) F1 of the counted boxes of each case; NaN where there is neither a found nor a reference box."""
         wanted, _, hits, wrong = np.moveaxis(self.counts[..., :4], -1, 0)
-        return _ratio(2 * hits, wanted + hits + wrong)
+        return ratio(2 * hits, wanted + hits + wrong)
 
     def _match(self, thresholds: tuple[float, ...], by_setting: bool) -> list[Matched]:
         found, wanted = [one.found for one in self.results], [one.wanted for one in self.results]
@@ -154,11 +155,11 @@ class Detected:
             "ap": main.average_precision(weights),
             "ap_range": mean,
             "froc": main.sensitivities(weights).mean(axis=1),
-            "sensitivity": _ratio(hits, wanted),
-            "precision": _ratio(hits, hits + wrong),
-            "f1": _ratio(2 * hits, wanted + hits + wrong),
-            "iou": _ratio(overlap, hits),
-            "center_error_mm": _ratio(error, located),
+            "sensitivity": ratio(hits, wanted),
+            "precision": ratio(hits, hits + wrong),
+            "f1": ratio(2 * hits, wanted + hits + wrong),
+            "iou": ratio(overlap, hits),
+            "center_error_mm": ratio(error, located),
         }
         return np.stack([scores[name] for name in DETECTION_SCORES], axis=-1)
 
@@ -187,11 +188,7 @@ class Detected:
 def _best_f1(ranked: Ranked) -> dict[str, float]:
     """The score from which on F1 is best, chosen on these very cases; NaN without a hit."""
     right, wrong = ranked.right.sum(axis=0), ranked.wrong.sum(axis=0)
-    f1 = _ratio(2 * right, ranked.matched.wanted.sum() + right + wrong)
+    f1 = ratio(2 * right, ranked.matched.wanted.sum() + right + wrong)
     if not len(f1):
         return {"best_f1": float("nan"), "best_f1_score": float("nan")}
     return {"best_f1": float(f1.max()), "best_f1_score": float(ranked.steps[f1.argmax()])}
-
-
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

@@ -16,7 +16,7 @@ from .detections import BoxScorer
 from .documents import chosen_task, head_masks
 from .evaluation import Evaluation
 from .findings import Model
-from .masks import Masks, Place, find_masks
+from .masks import Masks, Place, find_masks, find_reference_masks
 from .paired import compare
 from .pairs import Chosen, Missing, Scored, Scorer, refuse_unknown, restricted, segmented
 from .probabilities import is_classification, read_patients
@@ -75,7 +75,8 @@ def evaluate(
         hit: Of boxes: ``"center"`` makes a hit of a box whose centre lies in the reference box, as LUNA16 counts.
         boxes: Of reference masks: a box around each ``"class"``, or around each connected ``"component"`` of one.
         score: Of boxes: those from this score on are counted; curves and average precision are of all.
-        head: Of predictions of a network with several heads: which of them is scored.
+        head: Of predictions of a network with several heads: which of them is scored. Where a table has a column of
+            this name, it holds the references.
         patients: Patients by case, or a table of them; patients are drawn for the intervals, not cases.
         draws: Of patients, for the intervals.
         seed: Of the draws.
@@ -85,6 +86,16 @@ def evaluate(
         DatasetError: nothing to score, a prediction is missing, or a table is wrong.
         VolumeError: the only case was refused. Of several cases, refused ones are in ``failed`` instead.
         UsageError: an argument out of its range, or an unknown class.
+
+    >>> import nibabel as nib, numpy as np, tempfile
+    >>> folder, mask = Path(tempfile.mkdtemp()), np.zeros((8, 8, 8), np.uint8)
+    >>> mask[2:5, 2:5, 2:5] = 1
+    >>> for name, voxels in (("found", mask), ("true", np.roll(mask, 1, axis=0))):
+    ...     (folder / name).mkdir()
+    ...     nib.save(nib.Nifti1Image(voxels, np.eye(4)), folder / name / "case_1.nii.gz")
+    >>> evaluation = evaluate(folder / "found", folder / "true", classes={1: "liver"})
+    >>> [(row["class"], round(row["dice"], 3)) for row in evaluation.table]
+    [('liver', 0.667)]
     """
     if missing not in get_args(Missing):
         raise UsageError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
@@ -99,7 +110,7 @@ def evaluate(
         models = BoxScorer(references, classes, of_boxes, missing, known, (draws, seed)).models(places, shown)
         options = {**asdict(of_boxes), **options}
     elif task == "segmentation":
-        scorer = Scorer(find_masks(references), classes, settings, missing, workers)
+        scorer = Scorer(find_reference_masks(references, head), classes, settings, missing, workers)
         models = _segmentations([_masks(place, head) for place in places], shown, scorer, known, (draws, seed))
         options = {**asdict(settings), **options}
     else:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_file, refuse_existing, refuse_unusable_folder, write_json
-from ..reporting.spreadsheet import quoted
+from ..files import refuse_existing, refuse_unusable_folder, write_json
+from ..reporting.spreadsheet import quoted, write_table
 from ..version import __version__
 from .findings import Findings, Model
 from .wording import summary_text
@@ -23,6 +22,7 @@ class Evaluation(Findings):
     """Scores of one model, or of two on the same cases; ``str()`` of it is a summary for people.
 
     Attributes:
+        models, references, settings, differences: See :class:`~medtransfer.evaluation.findings.Findings`.
         table: One dict a case and class (classification: a case); with two models, ``model`` tells which.
         summary: Means with intervals by class, and over the classes, of each model by name.
     """
@@ -60,7 +60,7 @@ class Evaluation(Findings):
         Raises:
             OutputExistsError: one of them exists and ``overwrite`` is false; then none is written.
             UsageError: ``folder`` is a file or cannot be written.
-            ResourceError: the disk is full.
+            ResourceError: the disk is full or the folder cannot be written.
         """
         home = refuse_outputs(folder, overwrite)
         home.mkdir(parents=True, exist_ok=True)
@@ -103,11 +103,8 @@ def _model(model: Model) -> dict[str, Any]:
 
 def write_csv(rows: Sequence[dict[str, Any]], path: Path, overwrite: bool) -> None:
     """A row a line; a score that is not defined is an empty cell, an infinite distance is ``inf``."""
-    with atomic_file(path, overwrite) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _cell(value) for key, value in row.items()})
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    write_table(path, header, ([_cell(row.get(name)) for name in header] for row in rows), overwrite)
 
 
 def _cell(value: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 from ..data.cases import SUFFIXES, Layout, strip_suffixes
 from ..data.layouts import read_layout
+from ..data.rows import read_columns
+from ..data.targets import Target, TargetLayout, find_targets
 from ..errors import DatasetError
 from ..volumes.stream import require_regular
 
@@ -87,6 +89,25 @@ def find_masks(place: Place | Sequence[Place]) -> Masks:
     return Masks(path, files)
 
 
+def find_reference_masks(place: Place | Sequence[Place], head: str | None = None) -> Masks:
+    """As :func:`find_masks`; of a table with a column of the head's name, the masks that stand there.
+
+    Raises:
+        DatasetError: as :func:`find_masks`, or a mask that the table names is missing.
+        VolumeError: there is no such file or folder.
+    """
+    if head is None or not isinstance(place, str | os.PathLike) or head.lower() not in _columns(Path(place)):
+        return find_masks(place)
+    layout = find_targets(Path(place), {head: Target("segmentation")}).checked()
+    assert isinstance(layout, TargetLayout)
+    return _masks_of(layout.single(layout.heads[0]))
+
+
+def _columns(path: Path) -> list[str]:
+    """Of a table; of anything else none."""
+    return read_columns(path) if path.suffix.lower() in TABLES and path.is_file() else []
+
+
 def match(predictions: Masks, references: Masks) -> Matched:
     """Find the prediction of every reference, by name.
 
@@ -113,11 +134,14 @@ def _loose(references: Mapping[str, Path], found: Mapping[str, Path], free: Mapp
 
 
 def _listed(path: Path) -> Masks:
-    layout = read_layout(path)
+    return _masks_of(read_layout(path))
+
+
+def _masks_of(layout: Layout) -> Masks:
     files = {case.id: case.label for case in layout.cases if isinstance(case.label, Path)}
     if not files:
-        raise DatasetError("lists no masks", path=path, hint="Give the folder of the reference masks")
-    return Masks(path, files, layout)
+        raise DatasetError("lists no masks", path=layout.path, hint="Give the folder of the reference masks")
+    return Masks(layout.path, files, layout)
 
 
 def _bids_masks(path: Path) -> list[Path]:

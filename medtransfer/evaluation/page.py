@@ -26,7 +26,7 @@ def write_evaluation_page(findings: Findings, folder: Path, overwrite: bool) -> 
 
     Raises:
         OutputExistsError: one of them exists and ``overwrite`` is false.
-        ResourceError: the disk is full.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     sections = [*_comparison(findings, folder, overwrite), *_scores(findings)]
     sections += _SECTIONS[findings.task](findings, folder, overwrite)

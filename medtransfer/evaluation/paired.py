@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..scoring.classification import CASE_SCORES, mean_defined
+from ..scoring.ratios import ratio
 from .classified import Classified
 from .detected import DETECTION_SCORES, Detected
 from .regressed import REGRESSION_SCORES, Regressed
@@ -143,10 +142,7 @@ def _means(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     """(N,) means over the classes that both models have a finite score of."""
     both = np.isfinite(a) & np.isfinite(b)
     count = both.sum(axis=1)
-    first, second = (
-        np.divide(np.where(both, one, 0).sum(axis=1), count, out=np.full(len(one), np.nan), where=count > 0)
-        for one in (a, b)
-    )
+    first, second = (ratio(np.where(both, one, 0).sum(axis=1), count) for one in (a, b))
     return first, second
 
 
@@ -160,15 +156,24 @@ def _difference(
     finite = np.isfinite(a) & np.isfinite(b)
     by_patient = _by_patient((a[finite] - b[finite]), np.asarray(patients)[finite])
     differing = by_patient[by_patient != 0]
-    p = _p_value("wilcoxon", differing) if len(differing) >= LEAST_PATIENTS else None
+    p = _wilcoxon(differing) if len(differing) >= LEAST_PATIENTS else None
     low, high = interval((draws[0] - draws[1])[1:])
     ends = (float(draws[0][0]), float(draws[1][0]), low, high)
     return Difference(of, score, *ends, wins, ties, losses, len(differing), p)
 
 
-def _p_value(test: str, *given: Any) -> float:
+def _wilcoxon(differences: Floats) -> float:
     # read when it is needed: it takes longer than scoring a mask
-    return float(getattr(import_module("scipy.stats"), test)(*given).pvalue)
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(differences).pvalue)
+
+
+def _mcnemar(wins: int, losses: int) -> float:
+    """The exact test of cases that only one of two models has right."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(wins, wins + losses).pvalue)
 
 
 def _by_patient(values: Floats, patients: npt.NDArray[np.str_]) -> Floats:
@@ -188,7 +193,7 @@ def _classified(first: Drawn, second: Drawn, score: str) -> Difference:
     # of cases of one patient, McNemar's test would take each for a trial of its own
     independent = len(set(a.patients)) == len(a.patients)
     tested = score == "accuracy" and independent and wins + losses > 0
-    p = _p_value("binomtest", wins, wins + losses) if tested else None
+    p = _mcnemar(wins, losses) if tested else None
     low, high = interval((draws[0] - draws[1])[1:])
     ends = (float(draws[0][0]), float(draws[1][0]), low, high)
     count = len(set(a.patients))

@@ -127,7 +127,11 @@ def restricted(scored: Scored, cases: Collection[str]) -> Scored:
 
 
 def segmented(scored: Scored, names: Names | None, patients: Mapping[str, str]) -> Segmented:
-    """Results with the names of all classes, and of the patients where they are known."""
+    """Results with the names of all classes, and of the patients where they are known.
+
+    Raises:
+        DatasetError: no mask holds a structure, and nothing names the classes.
+    """
     known = names or found_names(scored.results)
     if not known:
         raise DatasetError("no mask holds a structure, and nothing names the classes", hint="Write --classes 1=NAME")

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data.cases import strip_suffixes
 from ..data.rows import Row, read_rows
+from ..data.targets import is_unknown
 from ..errors import DatasetError
 from ..reporting.predictions import NAME as TABLE
 from ..reporting.spreadsheet import unquoted
@@ -72,8 +73,13 @@ def read_predicted(place: str | os.PathLike[str], head: str | None = None) -> Pr
     return Predicted(path, cases)
 
 
-def read_truth(place: str | os.PathLike[str]) -> Truth:
+def read_truth(place: str | os.PathLike[str], head: str | None = None) -> Truth:
     """Read a table with the columns ``id`` (or ``case``, or ``image``), ``label`` and, if known, ``patient``.
+
+    Args:
+        place: The table.
+        head: Of a network with several: the name of a column that stands for ``label``, if there is one, as in the
+            tables that such networks are trained from; rows in which it is not known are left out.
 
     Raises:
         DatasetError: a column or a label is missing, or a case occurs twice.
@@ -82,10 +88,13 @@ def read_truth(place: str | os.PathLike[str]) -> Truth:
     if path.is_dir():
         raise DatasetError("is a folder, but true classes stand in a table", path=path, hint="Name its CSV file")
     columns, rows, problems = read_rows(path)
-    label = next((name for name in _LABEL_COLUMNS if name in columns), None)
+    own = (head or "").lower()
+    label = next((name for name in (own, *_LABEL_COLUMNS) if name and name in columns), None)
     if label is None:
-        raise DatasetError(f"column label is missing, found {', '.join(columns)}", path=path)
-    named = [(case_of(row, path), row) for row in rows]
+        wanted = f"{own} or label" if own else "label"
+        raise DatasetError(f"column {wanted} is missing, found {', '.join(columns)}", path=path)
+    known = [row for row in rows if label != own or not is_unknown(row.get(label))]
+    named = [(case_of(row, path), row) for row in known]
     problems += [f"line {row.line}: {label} is empty" for _, row in named if not row.get(label)]
     if problems:
         raise DatasetError("; ".join(problems[:8]), path=path)

@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.rows import read_rows
+from ..data.targets import is_unknown
 from ..errors import DatasetError
 from ..scoring.classification import mean_defined
+from ..scoring.ratios import ratio
 from .documents import head_documents
 from .names import Names
 from .probabilities import case_of
@@ -110,9 +112,14 @@ def read_values(place: str | os.PathLike[str], head: str | None) -> dict[str, di
 
 
 def read_true_values(
-    place: str | os.PathLike[str], names: Sequence[str]
+    place: str | os.PathLike[str], names: Sequence[str], head: str | None = None
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """True values by case, in the order of the names, and patients; an empty cell is NaN.
+    """True values by case, in the order of the names, and patients; a value that is not known is NaN.
+
+    Args:
+        place: A table with a column for each quantity.
+        names: The quantities; a single one may also stand in a column ``value``, ``label`` or ``target``.
+        head: Of a network with several: the name of one more such column.
 
     Raises:
         DatasetError: a column is missing, a cell is no number, or a case occurs twice.
@@ -121,7 +128,8 @@ def read_true_values(
     if path.is_dir():
         raise DatasetError("is a folder, but true values stand in a table", path=path, hint="Name its CSV file")
     columns, rows, problems = read_rows(path)
-    chosen = [_column(name, columns, len(names), path) for name in names]
+    alone = ((head or "").lower(), *_ALONE) if len(names) == 1 else ()
+    chosen = [_column((name, *alone), columns, path) for name in names]
     values: dict[str, list[float]] = {}
     patients: dict[str, str] = {}
     for row in rows:
@@ -134,17 +142,17 @@ def read_true_values(
     return values, patients
 
 
-def _column(name: str, columns: Sequence[str], count: int, path: Path) -> str:
-    alone = _ALONE if count == 1 else ()
-    column = next((one for one in (name.lower(), *alone) if one in columns), None)
+def _column(names: Sequence[str], columns: Sequence[str], path: Path) -> str:
+    """The first of the names that is a column."""
+    column = next((name.lower() for name in names if name and name.lower() in columns), None)
     if column is None:
-        raise DatasetError(f"column {name} is missing, found {', '.join(columns)}", path=path)
+        raise DatasetError(f"column {names[0]} is missing, found {', '.join(columns)}", path=path)
     return column
 
 
 def _number(cell: str, place: str, problems: list[str]) -> float:
     try:
-        return float(cell) if cell else math.nan
+        return math.nan if is_unknown(cell) else float(cell)
     except ValueError:
         problems.append(f"{place} is {cell!r}, not a number")
         return math.nan
@@ -155,24 +163,20 @@ def _scores(found: Floats, wanted: Floats, weights: Floats) -> Floats:
     known = np.isfinite(wanted)
     x, y, shares = found[known], wanted[known], weights[:, known]
     count = shares.sum(axis=1)
-    mean_x, mean_y = _over(shares @ x, count), _over(shares @ y, count)
-    error, squares = x - y, _over(shares @ (x - y) ** 2, count)
+    mean_x, mean_y = ratio(shares @ x, count), ratio(shares @ y, count)
+    error, squares = x - y, ratio(shares @ (x - y) ** 2, count)
     # about each draw's own mean, so that nothing is lost of values far from zero
     off_x, off_y = x - mean_x[:, None], y - mean_y[:, None]
-    spread_x, spread_y = (_over((shares * off**2).sum(axis=1), count) for off in (off_x, off_y))
-    common = _over((shares * off_x * off_y).sum(axis=1), count)
+    spread_x, spread_y = (ratio((shares * off**2).sum(axis=1), count) for off in (off_x, off_y))
+    common = ratio((shares * off_x * off_y).sum(axis=1), count)
     scores = {
-        "mae": _over(shares @ np.abs(error), count),
+        "mae": ratio(shares @ np.abs(error), count),
         "rmse": np.sqrt(squares),
-        "bias": _over(shares @ error, count),
-        "r2": 1 - _over(squares, spread_y),
-        "pearson": _over(common, np.sqrt(spread_x * spread_y)),
+        "bias": ratio(shares @ error, count),
+        "r2": 1 - ratio(squares, spread_y),
+        "pearson": ratio(common, np.sqrt(spread_x * spread_y)),
     }
     return np.stack([scores[name] for name in REGRESSION_SCORES], axis=-1)
-
-
-def _over(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
 
 
 def _facts(wanted: Floats) -> dict[str, Any]:

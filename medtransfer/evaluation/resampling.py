@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..scoring.ratios import ratio
+
 Floats = npt.NDArray[np.float64]
 DRAWS = 2000
 LEVEL = 0.95
@@ -90,4 +92,4 @@ def weighted_means(values: Floats, weights: Floats) -> Floats:
     finite = np.isfinite(values)
     counts = weights @ finite
     sums = weights @ np.where(finite, values, 0.0)
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return ratio(sums, counts)

@@ -49,7 +49,8 @@ def classifications(asked: Asked) -> list[Model]:
         DatasetError: a prediction is missing, or a table or the classes do not fit.
         UsageError: a missing case is to be scored as empty.
     """
-    truth, found = read_truth(asked.references), [read_predicted(place, asked.head) for place in asked.places]
+    truth = read_truth(asked.references, asked.head)
+    found = [read_predicted(place, asked.head) for place in asked.places]
     if len({frozenset(map(str.lower, one.classes)) for one in found}) > 1:
         raise DatasetError("the two models have different classes", path=found[1].path)
     cases = _common_cases(list(truth.labels), [one.cases for one in found], asked.missing, found[0].path)
@@ -64,7 +65,7 @@ def regressions(asked: Asked) -> list[Model]:
     names = list(next(iter(found[0].values())))
     if any(list(next(iter(one.values()))) != names for one in found):
         raise DatasetError("the two models have different quantities", path=Path(asked.places[1]))
-    truth, known = read_true_values(asked.references, names)
+    truth, known = read_true_values(asked.references, names, asked.head)
     cases = _common_cases(list(truth), found, asked.missing, Path(asked.places[0]))
     of_patients = tuple({**known, **asked.patients}.get(case, case) for case in cases)
     wanted = np.array([truth[case] for case in cases], float)

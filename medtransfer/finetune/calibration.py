@@ -17,8 +17,8 @@ from scipy.special import log_softmax, softmax
 from ..errors import DatasetError, UsageError
 from ..scoring.classification import calibration_error
 
+#: Of fewer cases a temperature says more about chance than about the network.
 FEWEST_CASES = 10
-"""Of fewer cases a temperature says more about chance than about the network."""
 LOWEST, HIGHEST = 1e-3, 1e3
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 class Calibration:
     """A temperature, and what it does to the probabilities of the cases that it was fitted to.
 
-    Args:
+    Attributes:
         temperature: What logits are divided by.
         cases: How many it was fitted to.
         nll_before, nll_after: Negative log-likelihood of the true classes, nats a case.

@@ -44,11 +44,26 @@ def freeze(
 def unfreeze(
     model: nn.Module, what: What | None = None, norm_stats: bool = True, except_: What | None = None
 ) -> Parameters:
-    """Let parts train again, in the words of :func:`freeze`.
+    """Let parts train again, the inverse of :func:`freeze`.
+
+    Args:
+        model: Any network.
+        what: Which parts, in the words of :func:`freeze`; everything when None.
+        norm_stats: Whether the statistics of norms move again too.
+        except_: What is left as it is, in the same words.
+
+    Returns:
+        What trains again.
 
     Raises:
         UsageError: a word stands for nothing in this network.
         ModelError: the network was built with ``frozen_stages`` and would freeze them again at its next ``train()``.
+
+    >>> from medtransfer.model_zoo import create_model
+    >>> net = create_model("resnet10", base_channels=4, stem_channels=4)
+    >>> frozen = freeze(net)
+    >>> unfreeze(net, ["layer4", "head"]).names[-2:], net.layer3[0].conv1.weight.requires_grad
+    (['head_fc.weight', 'head_fc.bias'], False)
     """
     return _selected(model, what, except_).unfreeze(norm_stats)
 

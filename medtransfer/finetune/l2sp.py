@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .parts import ENCODER, names_of, unwrapped
+from .parts import source_part, unwrapped
 from .select import What, select
 
 
@@ -44,9 +44,8 @@ class SourcePenalty:
         if not 0 < alpha < float("inf"):
             raise UsageError(f"alpha must be a number above 0, got {alpha!r}")
         model = unwrapped(model)
-        encoder = ENCODER if ENCODER in names_of(model) else None
         self.alpha = alpha
-        self._parameters = select(model, encoder if what is None else what).by_name
+        self._parameters = select(model, source_part(model) if what is None else what).by_name
         self.source = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     def __call__(self) -> Tensor:

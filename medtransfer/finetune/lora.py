@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
 from ..model_zoo.layer_types import torch_type
-from .parts import ENCODER, names_of, unwrapped
+from .parts import source_part, unwrapped
 from .select import What, select
 
 #: exactly these: a subclass may use its weight in another way, as ACS convolutions do
@@ -65,9 +65,9 @@ def add_lora(model: nn.Module, rank: int = 8, pattern: What | None = None, alpha
     model = unwrapped(model)
     if adapted := next(_adapted(model), None):
         raise ModelError(f"{adapted[0]} has an adapter already", hint="Call merge_lora first")
-    encoder = ENCODER if ENCODER in names_of(model) else None
-    layers = _layers(model, encoder if pattern is None else pattern)
-    select(model, encoder).freeze()
+    source = source_part(model)
+    layers = _layers(model, source if pattern is None else pattern)
+    select(model, source).freeze()
     for layer in layers.values():
         layer.requires_grad_(False)
         _add(layer, rank, (rank if alpha is None else alpha) / rank)
@@ -79,8 +79,16 @@ def merge_lora(model: nn.Module) -> list[str]:
 
     What was frozen stays so; see :func:`medtransfer.unfreeze`.
 
+    Args:
+        model: A network of :func:`add_lora`, changed where it is; one without adapters stays as it is.
+
     Returns:
         Names of the layers that had adapters.
+
+    >>> net = nn.Sequential(nn.Conv3d(1, 2, 3))
+    >>> adapted = add_lora(net, rank=1)
+    >>> merge_lora(net), list(net.state_dict())
+    (['0'], ['0.weight', '0.bias'])
     """
     adapted = dict(_adapted(unwrapped(model)))
     for layer in adapted.values():

@@ -165,6 +165,15 @@ def names_of(model: nn.Module) -> dict[str, Modules]:
     return names | {word: names[name] for word, name in BLOCKS.items() if name in names and word not in children}
 
 
+def source_part(model: nn.Module) -> str | None:
+    """The part that the source of a transfer usually brings, by name: the encoder; None, everything, if none is known.
+
+    >>> source_part(nn.Linear(2, 2)) is None
+    True
+    """
+    return ENCODER if ENCODER in names_of(model) else None
+
+
 def encoder_units(network: Network) -> list[Modules]:
     """The encoder as units from the input on: the stem, then every residual block or convolution with its norm.
 

@@ -13,8 +13,8 @@ from .parts import DECODER, ENCODER, HEAD, names_of, parts_of, unwrapped, zoo_ne
 from .select import Parameters, select
 from .statistics import moving
 
+#: What the source usually does not bring.
 BEHIND = (DECODER, HEAD)
-"""What the source usually does not bring."""
 ALL = (ENCODER, DECODER, HEAD)
 #: policies in which the same parts train all the time
 CONSTANT: dict[str, tuple[str, ...]] = {"full": ALL, "frozen": BEHIND, "head": (HEAD,)}

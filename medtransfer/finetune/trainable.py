@@ -96,6 +96,9 @@ def trainable_table(
             at present.
         fixed: What stays frozen in every phase.
 
+    Raises:
+        UsageError: the network has none of the parts that a phase trains.
+
     >>> from medtransfer.model_zoo import create_model
     >>> from medtransfer.finetune.freeze import freeze
     >>> from medtransfer.finetune.groups import param_groups

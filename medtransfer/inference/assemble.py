@@ -52,11 +52,6 @@ def slab_axis(regrid: Regrid) -> int:
     return int(np.argmax(regrid.oriented.shape))
 
 
-def assemble(streams: Sequence[Stream], classes: int, keep: bool | None = None) -> Assembled:
-    """The class with the largest logit at every voxel of the scan; of one head, see :func:`assemble_heads`."""
-    return assemble_heads(streams, [classes], keep)[0]
-
-
 def assemble_heads(streams: Sequence[Stream], sizes: Sequence[int], keep: bool | None = None) -> list[Assembled]:
     """Of every head, the class with the largest logit at every voxel of the scan.
 

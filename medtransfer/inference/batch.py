@@ -92,7 +92,7 @@ def predict_batch(
         UsageError: an output cannot be written, would be an input, or two would be one.
         OutputExistsError: an output exists and may not be replaced; with ``resume``, one of another model or options.
         VolumeError: there is no scan, or the only one was refused.
-        ResourceError: the disk is full.
+        ResourceError: the disk is full or the folder cannot be written.
 
     >>> import nibabel as nib, numpy as np, tempfile
     >>> from medtransfer.model_zoo.catalog import create_model

@@ -113,6 +113,16 @@ def class_activation(
         ModelError: the network is not a classifier of the zoo, or gives NaN.
         UsageError: the card has no such class.
         ResourceError: memory does not suffice.
+
+    >>> import nibabel as nib
+    >>> from medtransfer.adapter.persist import card_of
+    >>> from medtransfer.model_zoo.catalog import create_model
+    >>> from medtransfer.volumes.prepare import prepare
+    >>> from medtransfer.volumes.read import read_volume
+    >>> net = create_model("resnet10", num_classes=3, base_channels=4, stem_channels=4).eval()
+    >>> scan = read_volume(nib.Nifti1Image(np.random.rand(18, 17, 16).astype(np.float32), np.eye(4)))
+    >>> class_activation(net, prepare(scan), card_of(net), "class_2").shape
+    (1, 18, 17, 16)
     """
     engine = model if isinstance(model, Engine) else Engine(model, next(model.parameters()).device)
     rows = _rows(card, class_name)
@@ -134,10 +144,27 @@ def write_activation(
 ) -> Path:
     """Write what :func:`class_activation` gave, as float32 NIfTI on the scan's grid; several classes along a 4th axis.
 
+    Args:
+        activation: (1, I, J, K), or (number of classes, I, J, K).
+        volume: The scan.
+        path: Ends in ``.nii`` or ``.nii.gz``.
+        overwrite: Replace a file that exists.
+
+    Returns:
+        The path.
+
     Raises:
+        UsageError: another ending.
         OutputExistsError: the output exists and ``overwrite`` is false.
         VolumeError: the scan is of another shape.
-        ResourceError: disk full or folder not writable.
+        ResourceError: the disk is full or the folder cannot be written.
+
+    >>> import nibabel as nib, tempfile
+    >>> from medtransfer.volumes.read import read_volume
+    >>> scan = read_volume(nib.Nifti1Image(np.random.rand(4, 5, 6).astype(np.float32), np.eye(4)))
+    >>> file = Path(tempfile.mkdtemp()) / "activation.nii.gz"
+    >>> nib.load(write_activation(np.zeros((2, 4, 5, 6), np.float32), scan, file)).shape
+    (4, 5, 6, 2)
     """
     return write_image(activation[0] if len(activation) == 1 else activation, volume, path, overwrite)
 

@@ -32,7 +32,8 @@ from .windows import plan_windows
 #: what a report repeats of a case's record
 _FOUND = ("volumes_ml", "class", "probabilities", "values")
 UNEXPECTED = 1
-_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT}
+#: the disk, the user's share of it, or the size that a file may have: other cases would fail alike
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass
@@ -207,7 +208,7 @@ def _begin(scan: Scan, status: str) -> Document:
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    """Whether the disk is full; also behind an error of ours."""
+    """Whether nothing more can be written; also behind an error of ours."""
     return any(isinstance(one, OSError) and one.errno in _DISK_IS_FULL for one in (error, error.__cause__))
 
 

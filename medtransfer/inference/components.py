@@ -30,7 +30,7 @@ def fill_holes(labels: npt.NDArray[Any], numbers: Sequence[int]) -> None:
 
 def _each(labels: npt.NDArray[Any], numbers: Sequence[int], change: Callable[[Mask], Mask], value: int | None) -> None:
     """Set the voxels that ``change`` finds for a class, within its box: to ``value``, or background to the class."""
-    boxes = ndimage.find_objects(labels, max_label=max(numbers, default=0))
+    boxes = ndimage.find_objects(labels, max_label=max(numbers)) if numbers else []
     for number in numbers:
         if boxes[number - 1] is None:
             continue

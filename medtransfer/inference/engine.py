@@ -22,8 +22,8 @@ from .compiling import compile_graphs
 from .footprint import bytes_per_voxel, trace_bytes
 from .shapes import shape_text
 
+#: Logits, or what the heads of a network give by name; of a detector boxes, labels and scores.
 Output = Tensor | dict[str, Tensor]
-"""Logits, or what the heads of a network give by name; of a detector boxes, labels and scores."""
 AGREES = 0.05  # of the logits' length; trained networks differ by 0.005 in bfloat16
 _SHARE = 0.6  # of what is free; the rest is for the results and for other programs
 
@@ -89,6 +89,11 @@ class Engine:
             return compile_graphs(network)
         # a graph's call would print its code around what it raises
         return network.forward if isinstance(network, fx.GraphModule) else network
+
+    @property
+    def precision(self) -> str:
+        """The numbers in which convolutions multiply now: ``float32``, ``tf32``, ``bfloat16`` or ``float16``."""
+        return "tf32" if self.tf32 else dtype_name(self.dtype)
 
     def over(self, network: nn.Module) -> Engine:
         """The same device and numbers for another network, which is run as it is: not copied, not lowered."""

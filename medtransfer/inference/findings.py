@@ -26,11 +26,14 @@ Mask = npt.NDArray[Any]
 
 @dataclass
 class Finding:
-    """The result of one task for one scan; what a task does not give is an error that says what it gives instead.
+    """The result of one task for one scan.
 
     Args:
         head: The task, and the names of its classes.
         volume: The scan.
+
+    Raises:
+        ModelError: an attribute that a task does not have is read; it says what there is instead.
     """
 
     head: Head
@@ -153,7 +156,7 @@ class Segmentation(Finding):
 
         Raises:
             OutputExistsError: one of them exists and ``overwrite`` is false.
-            ResourceError: disk full or folder not writable, or probabilities that were not kept.
+            ResourceError: the disk is full or the folder cannot be written, or probabilities that were not kept.
         """
         files = [path.with_name(f"{path.name}{ending}") for ending in self.head.maps(probabilities)]
         write_labels(self.found, self.volume, files[0], overwrite)

@@ -39,7 +39,8 @@ def identity_of(predictor: Predictor, order: Order) -> dict[str, Any]:
         "volume": order.volume,
         "tile": settings.tile,
         "overlap": settings.overlap,
-        "precision": str(predictor.engine.dtype),
+        "precision": predictor.engine.precision,
+        "compiled": predictor.engine.compiled,
         "tta": predictor.tta,
         "crop": predictor.crop,
         "classes": cleaning.kept,
@@ -88,6 +89,7 @@ def read_case(record: Path, outputs: Sequence[Path], identity: Mapping[str, Any]
     made = run.get(KEY) if isinstance(run, dict) else None
     if not isinstance(made, dict):
         return None
+    made = {**made, "options": _in_these_words(made.get("options"), identity["options"])}
     other = [key for key in identity if made.get(key) != identity[key]]
     if other:
         reason = f"was made {_difference(made, identity, other[0])}"
@@ -136,6 +138,22 @@ def _files_behind(path: Path) -> list[Path]:
     if path.suffix.lower() in _HEADERS:
         return [file for file in path.parent.iterdir() if file.stem == path.stem and file.is_file()]
     return [path]
+
+
+def _in_these_words(made: Any, now: Mapping[str, Any]) -> Any:
+    """The options of an older record, which says neither ``compiled`` nor whether float32 was tf32.
+
+    What it does not say is taken to be as now, so that batches from then can be continued.
+
+    >>> now = {"precision": "tf32", "compiled": True}
+    >>> _in_these_words({"precision": "torch.float32"}, now) == now
+    True
+    """
+    if not isinstance(made, dict) or "compiled" in made:
+        return made
+    precision = str(made.get("precision")).removeprefix("torch.")
+    shortened = precision == "float32" and now["precision"] == "tf32"
+    return {**made, "precision": "tf32" if shortened else precision, "compiled": now["compiled"]}
 
 
 def _plain(options: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ def draw_case(part: Finding, mask: npt.NDArray[Any], path: Path, overwrite: bool
 
     Raises:
         OutputExistsError: the picture exists and ``overwrite`` is false.
-        ResourceError: disk full or folder not writable.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     scan, affine, title = part.volume.array[0], part.volume.grid.affine, path.name.removesuffix(path.suffix)
     # matplotlib takes a while to be read

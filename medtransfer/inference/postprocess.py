@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -40,9 +39,12 @@ class Cleaning:
 
     def apply(self, labels: npt.NDArray[Any]) -> None:
         """Clean labels (I, J, K) in place: stray parts before holes, since a stray part may lie in a hole."""
-        for step, numbers in (("keep_largest", self.largest), ("fill_holes", self.filled)):
-            if numbers:  # scipy, which most predictions do without, takes a while to be read
-                getattr(import_module(".components", __package__), step)(labels, numbers)
+        if self.largest or self.filled:
+            # scipy, which most predictions do without, takes a while to be read
+            from .components import fill_holes, keep_largest
+
+            keep_largest(labels, self.largest)
+            fill_holes(labels, self.filled)
         if self.kept is not None:
             keep_classes(labels, self.kept)
 

@@ -16,7 +16,7 @@ from torch import nn
 from ..adapter import persist
 from ..allocator import reused_memory
 from ..checkpoint.card import RESTORATION, ModelCard
-from ..devices import choose_device, choose_precision, dtype_name
+from ..devices import choose_device, choose_precision
 from ..errors import CheckpointError, UsageError
 from ..volumes.prepare import Prepared, prepare
 from ..volumes.read import Source, Volume, case_name, read_volume
@@ -203,7 +203,7 @@ class Predictor:
         engine = self.engine
         return {
             "device": str(engine.device),
-            "precision": dtype_name(engine.dtype),
+            "precision": engine.precision,
             "working_grid": str(job.prepared[0].grid),
             **records[0].to_dict(),
             "flips": list(self.members[0].flips),

@@ -48,7 +48,7 @@ class Prediction:
 
     @property
     def task(self) -> str:
-        """``"segmentation"``, ``"classification"``, ``"detection"`` or ``"multitask"``."""
+        """``"segmentation"``, ``"classification"``, ``"regression"``, ``"detection"`` or ``"multitask"``."""
         return self.card.task
 
     @property
@@ -137,7 +137,7 @@ class Prediction:
         Raises:
             OutputExistsError: one of them exists and ``overwrite`` is false; then none is written.
             UsageError: an output would be an input, or lie in a model's folder.
-            ResourceError: disk full or folder not writable, or probabilities that were not kept.
+            ResourceError: the disk is full or the folder cannot be written, or probabilities that were not kept.
         """
         paths = self._outputs(Path(folder), overwrite, probabilities)
         self.found.write(Path(folder) / self.case, overwrite, probabilities)

@@ -69,7 +69,7 @@ class Slabs(nn.Module):
         first = next(slabs)
         sizes = [size * scale for size, scale in zip(coarsest, self.given, strict=True)]
         shape = first.shape[:2] + torch.Size(sizes)
-        found = torch.empty(shape, dtype=first.dtype, memory_format=LAYOUT)
+        found = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=LAYOUT)
         for start, slab in zip(edges, chain([first], slabs), strict=False):
             found.narrow(2, start * self.given[0], slab.shape[2]).copy_(slab)
         return found
@@ -109,11 +109,16 @@ def _steps_before(last: fx.Node, layers: dict[fx.Node, Convolution]) -> list[fx.
     found, waiting = {last}, list(last.all_input_nodes) if layers[last].is_voxelwise else []
     while waiting:
         node = waiting.pop()
-        local = node.target is interpolated or (node in layers and layers[node].is_voxelwise)
+        local = _is_cut(node) if node.target is interpolated else node in layers and layers[node].is_voxelwise
         if local and all(user in found for user in node.users):
             found.add(node)
             waiting += node.all_input_nodes
     return sorted(found)
+
+
+def _is_cut(resized: fx.Node) -> bool:
+    """Whether the size that a map is interpolated to is a step's, and so an input: a slab would keep another one's."""
+    return isinstance(resized.args[1], fx.Node)
 
 
 def _is_worth(steps: list[fx.Node], layers: dict[fx.Node, Convolution]) -> bool:

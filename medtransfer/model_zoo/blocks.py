@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ModelError
-from .layers import Layers, Size
+from .layers import Layers, Size, check_choice, per_axis
 from .recomputing import both_runs
 
 
@@ -116,8 +116,7 @@ def block_with_expansion(name: str, expansion: int | None = None) -> Any:
     >>> block_with_expansion("bottleneck", 2).expansion
     2
     """
-    if name not in BLOCKS:
-        raise ModelError(f"block must be one of {', '.join(BLOCKS)}, got {name!r}")
+    check_choice("block", name, BLOCKS)
     block = BLOCKS[name]
     if expansion is None or expansion == block.expansion:
         return block
@@ -143,8 +142,7 @@ class PaddedShortcut(nn.Module):
     def __init__(self, new_channels: int, stride: Size, ndim: int) -> None:
         super().__init__()
         self.new_channels = new_channels
-        strides = (stride,) * ndim if isinstance(stride, int) else tuple(stride)
-        self._take = (slice(None), slice(None), *(slice(None, None, step) for step in strides))
+        self._take = (slice(None), slice(None), *(slice(None, None, step) for step in per_axis(stride, ndim)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> (N, C + new_channels, ...)."""
@@ -187,7 +185,7 @@ def build_shortcut(
     ``avg_down`` pools before a convolution of stride 1 (ResNet-D, He et al., CVPR 2019). Type D, nnU-Net's, does so
     too, and has the convolution only where the number of channels changes.
     """
-    strided = any(s != 1 for s in ([stride] if isinstance(stride, int) else stride))
+    strided = any(step != 1 for step in per_axis(stride, layers.ndim))
     if not strided and in_channels == out_channels:
         return None
     if kind == "A" and in_channels > out_channels:

@@ -6,12 +6,12 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from ..errors import ModelError
+from . import detection
 from .conv_encoder import PlainEncoder, ResidualEncoder
 from .encoder import HEAD_ARGUMENTS, SHARED_ARGUMENTS
 from .multitask import MultiTask
@@ -90,17 +90,12 @@ def _multitasks(encoder: Callable[..., Any], arguments: tuple[str, ...]) -> Fami
     return Family(encoder, build, of_encoder, lambda: ("heads", "decoder"))
 
 
-#: kind of detector -> module, imported when one is built, and class
-_DETECTORS = {"faster_rcnn": ("faster_rcnn", "FasterRCNN"), "retinanet": ("retinanet", "RetinaNet")}
-
-
 def _detectors(kind: str, encoder: Callable[..., Any], arguments: tuple[str, ...]) -> Family:
     """Detectors around an encoder; what is not the encoder's is theirs."""
     of_encoder = tuple(name for name in arguments if name not in HEAD_ARGUMENTS)
 
     def detector() -> Any:
-        module, name = _DETECTORS[kind]
-        return getattr(import_module(f".detection.{module}", __package__), name)
+        return getattr(detection, DETECTORS[kind])
 
     def build(in_channels: int, num_classes: int | None, given: dict[str, Any]) -> nn.Module:
         own = {name: value for name, value in given.items() if name in detector().plain_arguments()}
@@ -176,8 +171,10 @@ def inherited_arguments(source: str, arguments: Mapping[str, Any], target: str) 
     (kind, implied), (target_kind, target_implied) = MODEL_NAMES[source], MODEL_NAMES[target]
     if FAMILIES[kind].encoder is not FAMILIES[target_kind].encoder:
         return {}
-    # what the target's name stands for is its own, such as the depth
-    known = [n for n in FAMILIES[kind].encoder_arguments if n not in ("head_type", "fcn_stride", *target_implied)]
+    # what the target's name stands for is its own, such as the depth; hidden layers of a head are a classifier's
+    own = ("head_type", "fcn_stride", *target_implied)
+    of_target = FAMILIES[target_kind].encoder_arguments
+    known = [n for n in FAMILIES[kind].encoder_arguments if n in of_target and n not in own]
     return {name: value for name, value in {**implied, **arguments}.items() if name in known}
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layers import Layers, Size, initialise
+from .layers import Layers, Size, initialise, per_axis
 from .recomputing import both_runs
 
 
@@ -99,12 +99,11 @@ class ConvStage(Stack):
         with_cp: bool = False,
     ) -> None:
         super().__init__(channels[-1], with_cp)
-        strided = any(step != 1 for step in ([stride] if isinstance(stride, int) else stride))
-        if pool == "max" and strided:
+        strides = per_axis(stride, layers.ndim)
+        if pool == "max" and any(step != 1 for step in strides):
             # partial windows at the end count, so that axes of an odd size and of 1 voxel keep their last voxels
             kind: type[nn.Module] = getattr(nn, f"MaxPool{layers.ndim}d")
-            size = stride if isinstance(stride, int) else tuple(stride)
-            self.add_module("pool", kind(size, size, ceil_mode=True))
+            self.add_module("pool", kind(strides, strides, ceil_mode=True))
         for i, (before, after) in enumerate(pairwise(channels)):
             step = stride if i == 0 and pool == "conv" else 1
             self.add_module(str(i), ConvUnit(layers, before, after, kernel_size, step, bias))

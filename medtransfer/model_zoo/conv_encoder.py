@@ -12,7 +12,7 @@ from .blocks import ResLayer, block_with_expansion
 from .conv_blocks import ConvStage
 from .encoder import HEAD_TYPES, Encoder
 from .layer_configs import Config
-from .layers import Layers, Size, check_length, cumulative, per_stage, records_arguments
+from .layers import Layers, Size, check_choice, check_length, cumulative, per_stage, records_arguments
 
 #: nnU-Net's choices (Isensee et al., Nature Methods 2021), which its planner cuts to the stages that a patch allows
 WIDTHS = (32, 64, 128, 256, 320, 320)
@@ -70,7 +70,7 @@ class ConvEncoder(Encoder):
         _check_sizes(in_channels=[in_channels], channels=channels, num_classes=[num_classes])
         if len(channels) > MAX_STAGES:
             raise ModelError(f"an encoder has at most {MAX_STAGES} stages, got {len(channels)}")
-        _check_choice("head_type", head_type, HEAD_TYPES)
+        check_choice("head_type", head_type, HEAD_TYPES)
         check_length("strides", strides, len(channels))
         if frozen_stages not in range(-1, len(channels)):
             raise ModelError(f"frozen_stages must be from -1 to {len(channels) - 1}, got {frozen_stages!r}")
@@ -150,7 +150,7 @@ class PlainEncoder(ConvEncoder):
         super().__init__()
         layers = Layers(conv_cfg, norm_cfg or INSTANCE_NORM, act_cfg or LEAKY_RELU)
         steps = self._describe(layers, in_channels, channels, strides, head_type, num_classes, frozen_stages, norm_eval)
-        _check_choice("pool", pool, ("conv", "max"))
+        check_choice("pool", pool, ("conv", "max"))
         kernels = per_stage("kernel_sizes", kernel_sizes, len(channels))
         counts = per_stage("num_convs", num_convs, len(channels))
         inner = channels if inner_channels is None else inner_channels
@@ -250,8 +250,3 @@ def _check_sizes(**given: Sequence[Any]) -> None:
     for name, values in given.items():
         if not values or not all(isinstance(value, int) and value > 0 for value in values):
             raise ModelError(f"{name} must be positive whole numbers, got {list(values)}")
-
-
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    if value not in choices:
-        raise ModelError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")

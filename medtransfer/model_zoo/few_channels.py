@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 #: from this many input channels on a convolution fills its blocks well enough
 MANY = 5
@@ -62,7 +62,7 @@ def unfold_taps(x: Tensor, taps: int, stride: int, padding: int) -> Tensor:
     [[0.0, 2.0, 1.0, 3.0]]
     """
     odd = taps % 2
-    windows = functional.pad(x, (padding, padding + odd)).unfold(-1, taps + odd, stride)
+    windows = F.pad(x, (padding, padding + odd)).unfold(-1, taps + odd, stride)
     # a view in which voxels lie more than once is right too, but makes the convolution slow
     return windows.permute(0, 2, 3, 4, 5, 1).contiguous().flatten(4).permute(0, 4, 1, 2, 3)
 
@@ -73,5 +73,5 @@ def taps_as_channels(weight: Tensor) -> Tensor:
     >>> taps_as_channels(torch.ones(8, 2, 7, 7, 7)).shape
     torch.Size([8, 16, 7, 7, 1])
     """
-    weight = functional.pad(weight, (0, weight.shape[-1] % 2))
+    weight = F.pad(weight, (0, weight.shape[-1] % 2))
     return weight.permute(0, 4, 1, 2, 3).flatten(1, 2)[..., None]

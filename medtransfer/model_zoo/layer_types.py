@@ -6,7 +6,6 @@ read only when another type is asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -57,7 +56,8 @@ def _registered() -> dict[str, Any]:
 
     ``Registry.get`` would import any module that has the name, which a model folder must not be able to ask for.
     """
-    import_module("mmcv.cnn")
-    models = import_module("mmengine.registry").MODELS
-    with models.switch_scope_and_registry(None) as registry:
-        return {**models.module_dict, **registry.module_dict}
+    import mmcv.cnn  # noqa: F401  registers its layers
+    from mmengine.registry import MODELS
+
+    with MODELS.switch_scope_and_registry(None) as registry:
+        return {**MODELS.module_dict, **registry.module_dict}

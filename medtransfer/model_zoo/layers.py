@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -127,7 +127,7 @@ class AveragePool(nn.Module):
 
     def __init__(self, stride: Size, ndim: int) -> None:
         super().__init__()
-        self.stride = (stride,) * ndim if isinstance(stride, int) else tuple(stride)
+        self.stride = per_axis(stride, ndim)
         self._pool = getattr(F, f"avg_pool{ndim}d")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -223,11 +223,11 @@ def cumulative(strides: Sequence[Size], ndim: int) -> tuple[int, ...]:
     >>> cumulative([2, (1, 2, 2)], ndim=3)
     (2, 4, 4)
     """
-    per_axis = [(stride,) * ndim if isinstance(stride, int) else tuple(stride) for stride in strides]
-    for axes in per_axis:
+    steps = [per_axis(stride, ndim) for stride in strides]
+    for axes in steps:
         if len(axes) != ndim or not all(isinstance(step, int) and step > 0 for step in axes):
             raise ModelError(f"a stride is a positive number, or {ndim} of them in {ndim}-D, got {list(axes)}")
-    return tuple(functools.reduce(lambda a, b: a * b, axis, 1) for axis in zip(*per_axis, strict=True))
+    return tuple(functools.reduce(lambda a, b: a * b, axis, 1) for axis in zip(*steps, strict=True))
 
 
 def per_stage(name: str, value: Any, count: int) -> list[Any]:
@@ -245,6 +245,25 @@ def per_stage(name: str, value: Any, count: int) -> list[Any]:
     if any(isinstance(entry, int) and not 1 <= entry <= MAX_PER_STAGE for entry in entries):
         raise ModelError(f"{name} must be positive whole numbers up to {MAX_PER_STAGE}, got {entries}")
     return entries
+
+
+def per_axis(size: Size, ndim: int) -> tuple[int, ...]:
+    """One number an axis: of a single number as many copies, of a list its entries, however many.
+
+    >>> per_axis(2, 3), per_axis([1, 2, 2], 3)
+    ((2, 2, 2), (1, 2, 2))
+    """
+    return (size,) * ndim if isinstance(size, int) else tuple(size)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Refuse a word or number that is none of the choices.
+
+    Raises:
+        ModelError: it is none.
+    """
+    if value not in (known := tuple(choices)):
+        raise ModelError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
 
 
 def check_length(name: str, values: Sequence[Any], count: int) -> None:

@@ -26,8 +26,8 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "resenc_encoder": ("resenc_encoder", {}),
 }
 
-#: kinds of detectors
-DETECTORS = ("faster_rcnn", "retinanet")
+#: kind of detector -> its class in ``detection``, which is loaded when one is built
+DETECTORS = {"faster_rcnn": "FasterRCNN", "retinanet": "RetinaNet"}
 
 #: name -> (family, the arguments that the name stands for)
 MODEL_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -48,6 +48,9 @@ MODEL_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names of the zoo that match a shell pattern, shallow networks first.
+
+    Args:
+        pattern: With ``*``, ``?`` and ``[...]``, of the whole name.
 
     >>> list_models("res*18")
     ['resnet18', 'resunet18']

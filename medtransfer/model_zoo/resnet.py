@@ -12,7 +12,7 @@ from .blocks import ResLayer, block_with_expansion
 from .conv_blocks import ConvModule
 from .encoder import HEAD_TYPES, Encoder
 from .layer_configs import Config
-from .layers import Layers, Size, cumulative, records_arguments
+from .layers import Layers, Size, check_choice, cumulative, records_arguments
 
 #: depth -> (block, blocks of each stage)
 STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
@@ -257,8 +257,7 @@ _CHOICES: dict[str, Sequence[Any]] = {
 
 def _check(**given: Any) -> None:
     for name, value in given.items():
-        if value not in _CHOICES[name]:
-            raise ModelError(f"{name} must be one of {', '.join(map(str, _CHOICES[name]))}, got {value!r}")
+        check_choice(name, value, _CHOICES[name])
 
 
 def _check_sizes(**given: Any) -> None:

@@ -109,6 +109,14 @@ class UNet(Decoder):
     def around(cls, encoder: Encoder, num_classes: int, **decoder_arguments: Any) -> UNet:
         """A UNet around the stages of an encoder, by reference, with the channels, strides and layer types it has.
 
+        Args:
+            encoder: An encoder of the zoo; its head, if it has one, is left where it is.
+            num_classes: Classes of the segmentation, the background included.
+            **decoder_arguments: Of :class:`UNet`, in place of those that fit the encoder.
+
+        Raises:
+            ModelError: the arguments do not describe a decoder for this encoder.
+
         >>> from medtransfer.model_zoo import ResNet
         >>> encoder = ResNet(10, in_channels=1, base_channels=4, stem_channels=4)
         >>> UNet.around(encoder, num_classes=3).encoder_2 is encoder.layer2

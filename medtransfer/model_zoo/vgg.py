@@ -17,7 +17,7 @@ from .conv_encoder import ConvEncoder
 from .encoder import SHARED_ARGUMENTS
 from .fcn import Level, SlidingPad, centred
 from .layer_configs import Config
-from .layers import BATCH_NORM, Layers, Size, cumulative, records_arguments
+from .layers import BATCH_NORM, Layers, Size, check_choice, cumulative, per_axis, records_arguments
 
 #: depth -> convolutions of each stage
 VGG_STAGES: dict[int, tuple[int, ...]] = {
@@ -28,7 +28,8 @@ VGG_STAGES: dict[int, tuple[int, ...]] = {
 }
 #: channels of each stage over those of the first
 VGG_WIDTHS = (1, 2, 4, 8, 8)
-HEAD_ARGUMENTS = ("fc_channels", "head_pool", "head_dropout")
+#: arguments of the original head, which a plain one has not
+_HIDDEN_LAYERS = ("fc_channels", "head_pool", "head_dropout")
 
 
 class VGG(ConvEncoder):
@@ -94,8 +95,7 @@ class VGG(ConvEncoder):
         fcn_stride: int | None = None,
     ) -> None:
         super().__init__()
-        if depth not in VGG_STAGES:
-            raise ModelError(f"depth must be one of {', '.join(map(str, VGG_STAGES))}, got {depth!r}")
+        check_choice("depth", depth, VGG_STAGES)
         self.depth, self.catalog_name, self.segmenter_name = depth, f"vgg{depth}", f"vggunet{depth}"
         layers = Layers(conv_cfg, norm_cfg or BATCH_NORM, act_cfg)
         widths = [base_channels * factor for factor in VGG_WIDTHS]
@@ -120,7 +120,7 @@ class VGG(ConvEncoder):
     def _origin(self, layers: Layers, parts: Sequence[int]) -> dict[str, Any]:
         """A classifier that is built around these stages later has the plain head."""
         record = super()._origin(layers, parts)
-        own = {k: v for k, v in record["arguments"].items() if k not in HEAD_ARGUMENTS}
+        own = {k: v for k, v in record["arguments"].items() if k not in _HIDDEN_LAYERS}
         return {**record, "arguments": {**own, "fc_channels": 0}}
 
     def _pooled(self, last: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class VGG(ConvEncoder):
 
     def _add_hidden_layers(self, layers: Layers, width: int, pool: Size, dropout: float, num_classes: int) -> None:
         """The original head: pooling and three linear layers, of which the last is ``head_fc``; of an FCN as conv."""
-        size = (pool,) * self.ndim if isinstance(pool, int) else tuple(pool)
+        size = per_axis(pool, self.ndim)
         if len(size) != self.ndim or not all(isinstance(s, int) and s > 0 for s in size):
             raise ModelError(f"head_pool must be a positive number, or {self.ndim} of them, got {pool!r}")
         hidden = _sliding_layers if self.head_type == "fcn" else _flat_layers
@@ -187,7 +187,7 @@ class FloorMaxPool(nn.Module):
 
     def __init__(self, stride: Size, ndim: int) -> None:
         super().__init__()
-        self.stride = (stride,) * ndim if isinstance(stride, int) else tuple(stride)
+        self.stride = per_axis(stride, ndim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> (N, C, ...), each axis divided by its stride and rounded down, but not to 0."""

@@ -14,6 +14,7 @@ from .batch_figures import UNITS, Case, by_class, figure_sections, figures
 from .outliers import UNUSUAL, robust_z
 from .page import PNG_MAGIC, Picture, Section, Table, write_page
 from .tables import volume_text
+from .words import counted
 
 #: pictures on one page, and the bytes of their files, so that the page stays under 30 MB
 MOST_PICTURES, MOST_PICTURE_BYTES = 60, 18 << 20
@@ -116,7 +117,7 @@ def _lead(cases: Sequence[Case], unusual: Sequence[Unusual]) -> str:
     warned = sum(bool(case.get("warnings")) for case in cases)
     odd = len({one.case for one in unusual})
     parts = [
-        f"{len(cases) - failed} of {len(cases)} case{'s' * (len(cases) != 1)} written"
+        f"{len(cases) - failed} of {counted(len(cases), 'case')} written"
         + (f" ({kept} kept from before)" if kept else "")
     ]
     counts = {"failed": failed, "with warnings": warned, "with unusual volumes": odd}

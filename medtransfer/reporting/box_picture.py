@@ -12,11 +12,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from medtransfer.errors import UsageError
-from medtransfer.files import text_of
-from medtransfer.volumes.boxes import Boxes, checked_boxes, draw_boxes, move_boxes
-from medtransfer.volumes.grid import Grid
-
+from ..errors import UsageError
+from ..files import text_of
+from ..volumes.boxes import Boxes, checked_boxes, draw_boxes, move_boxes
+from ..volumes.grid import Grid
 from .case_picture import checked_affine, oblique_note, ras_spacing, to_ras
 from .figures import write_png
 from .overlay import CONVENTIONS, LEGEND_COLUMNS, OUTLINE, draw_planes, dress_picture

@@ -29,7 +29,7 @@ def write_boxes_csv(
 
     Raises:
         OutputExistsError: the table exists and ``overwrite`` is false.
-        ResourceError: disk full or folder not writable.
+        ResourceError: the disk is full or the folder cannot be written.
 
     >>> import tempfile
     >>> box = {"class": "nodule", "score": 0.9, "box": [1, 2, 3, 4, 5, 6],

@@ -8,8 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from medtransfer.errors import UsageError
-
+from ..errors import UsageError
 from .overlay import overlay_png
 from .planes import Convention
 
@@ -80,7 +79,11 @@ def checked_affine(affine: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def to_ras(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """A view whose axes run to the right, to the front and to the head, as nearly as voxel axes can."""
+    """A view whose axes run to the right, to the front and to the head, as nearly as voxel axes can.
+
+    Raises:
+        UsageError: it is no (I, J, K) array.
+    """
     if array.ndim != 3:
         raise UsageError(f"a picture needs an (I, J, K) array, got shape {array.shape}")
     return np.asarray(nib.orientations.apply_orientation(array, turn))

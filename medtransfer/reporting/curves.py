@@ -7,8 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from medtransfer.errors import UsageError
-
+from ..errors import UsageError
 from .figures import write_png
 
 # dark colours of Okabe and Ito, which stand out on white; dash and marker carry the meaning without colour too

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medtransfer.files import atomic_file, refuse_existing, write_json
-
+from ..files import atomic_file, refuse_existing, write_json
 from .palette import class_rgb
 
 #: what `write_label_tables` writes, in this order

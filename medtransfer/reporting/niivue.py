@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import unquote
 
-from medtransfer.errors import MissingExtraError
+from ..errors import MissingExtraError
 
 _HINT = "Run pip install 'medtransfer[view]'"
 _NEEDED = {"Niivue", "NVImage", "SLICE_TYPE", "SHOW_RENDER"}

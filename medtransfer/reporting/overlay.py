@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Stroke, withStroke
 
-from medtransfer.errors import UsageError
-from medtransfer.files import text_of
-
+from ..errors import UsageError
+from ..files import text_of
 from .figures import write_png
 from .palette import class_colour, class_rgb
 from .planes import PLANES, Convention, Plane, count_labels, structure_centre
@@ -176,7 +175,7 @@ def _draw_panel(
             path_effects=OUTLINE,
             ha=side if side in ("left", "right") else "center", va=side if side in ("top", "bottom") else "center",
         )  # fmt: skip
-    _draw_scale_bar(panel, picture.shape, spacing[plane.across], spacing[plane.up])
+    _draw_scale_bar(panel, picture.shape, spacing[plane.across])
 
 
 def _tint(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -188,7 +187,7 @@ def _tint(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return tinted
 
 
-def _draw_scale_bar(panel: Axes, shape: tuple[int, ...], across_mm: float, up_mm: float) -> None:
+def _draw_scale_bar(panel: Axes, shape: tuple[int, ...], across_mm: float) -> None:
     fitting = [mm for mm in _SCALE_BARS_MM if mm <= shape[1] * across_mm / 3]
     if not fitting:
         return

@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from medtransfer.errors import UsageError
-from medtransfer.files import atomic_file
-
+from ..errors import UsageError
+from ..files import atomic_file
 from .tables import cell_text, is_numeric
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -108,13 +108,29 @@ def write_page(
     >>> "CSF &lt; grey matter" in page.read_text(encoding="utf-8")
     True
     """
+    sortable = any(table.sortable for part in sections for table in part.tables)
+    script = _SORT.read_text(encoding="utf-8") if sortable else ""
+    return write_html(path, _TEMPLATE, overwrite, title=title, lead=lead, sections=sections, script=script)
+
+
+def write_html(path: str | Path, template: Path, overwrite: bool, *, script: str, **words: Any) -> Path:
+    """Fill a template of this folder and write it; every word is escaped, and one that is missing is an error.
+
+    Args:
+        path: The HTML file to write.
+        template: A file for Jinja.
+        overwrite: Replace an existing page.
+        script: The only one that the page may run; the template gets it with its :func:`script_hash`.
+        **words: What else the template names.
+
+    Raises:
+        OutputExistsError: ``path`` exists and ``overwrite`` is false.
+        ResourceError: the disk is full or the folder cannot be written.
+    """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["cell"] = cell_text
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    script = (
-        _SORT.read_text(encoding="utf-8") if any(table.sortable for part in sections for table in part.tables) else ""
-    )
-    html = template.render(title=title, lead=lead, sections=sections, script=script, script_hash=script_hash(script))
+    filled = environment.from_string(template.read_text(encoding="utf-8"))
+    html = filled.render(script=script, script_hash=script_hash(script), **words)
     with atomic_file(path, overwrite) as part:
         part.write_text(html, encoding="utf-8", errors="backslashreplace")
     return Path(path)

@@ -13,12 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from medtransfer.errors import UsageError
-
+from ..errors import UsageError
 from .figures import dress, write_png
 
+#: (x, y), or (x, y, low, high) with the ends of an interval.
 Point = tuple[float, ...]
-"""(x, y), or (x, y, low, high) with the ends of an interval."""
 
 # dark colours of Okabe and Ito (2008), then of Tol's muted set (2021); marker and dash tell lines apart in grey too
 _COLOURS = (

@@ -14,7 +14,7 @@ Convention = Literal["radiological", "neurological"]
 class Plane:
     """One viewing plane of an RAS array; axes are 0 (to the right), 1 (to the front), 2 (to the head).
 
-    ``low`` and ``high`` are the letters of the two ends of the horizontal axis, in index order.
+    ``normal`` is the axis through the plane, ``across`` and ``up`` are those along the picture's width and height.
     """
 
     name: str

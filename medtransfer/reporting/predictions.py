@@ -29,7 +29,7 @@ def write_predictions_csv(
 
     Raises:
         OutputExistsError: the table exists and ``overwrite`` is false.
-        ResourceError: disk full or folder not writable.
+        ResourceError: the disk is full or the folder cannot be written.
 
     >>> import tempfile
     >>> case = {"case": "=1+1", "class": "ill", "probabilities": {"well": 0.25, "ill": 0.75}}

@@ -39,7 +39,7 @@ def write_table(
 
     Raises:
         OutputExistsError: the table exists and ``overwrite`` is false.
-        ResourceError: disk full or folder not writable.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     # a file name may hold bytes that are no text
     kind: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}

@@ -31,7 +31,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
             raise ValueError(f"a row of {len(row)} cells under a header of {len(header)}: {list(row)}")
         table.add_row(*(Text(cell_text(cell)) for cell in row))
     buffer = io.StringIO()
-    Console(file=buffer, width=10_000, color_system=None, legacy_windows=False).print(table)
+    Console(file=buffer, width=10_000, color_system=None, force_jupyter=False, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines())
 
 

@@ -13,16 +13,14 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from isal import igzip
-from jinja2 import Environment, StrictUndefined
 from scipy import ndimage
 
-from medtransfer.errors import UsageError, VolumeError
-from medtransfer.files import atomic_file, refuse_existing, text_of
-from medtransfer.volumes.grid import same_grid
-from medtransfer.volumes.read import read_labels, read_volume
-
+from ..errors import UsageError, VolumeError
+from ..files import refuse_existing, text_of
+from ..volumes.grid import same_grid
+from ..volumes.read import read_labels, read_volume
 from .niivue import read_niivue
-from .page import script_hash
+from .page import write_html
 from .palette import class_rgb
 from .planes import count_labels, structure_centre
 from .window import display_window
@@ -79,14 +77,9 @@ def write_viewer(
         "classes": [{"name": name, "colour": class_rgb(label)} for label, name in enumerate(classes)],
         "cases": [case.summary for case in shown],
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    html = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        title=title, niivue=niivue, script=script, script_hash=script_hash(script), cases=shown,
-        document=json.dumps(document).replace("<", "\\u003c"),
-    )  # fmt: skip
-    with atomic_file(path, overwrite) as part:
-        part.write_text(html, encoding="utf-8", errors="backslashreplace")
-    return path
+    words = {"title": title, "niivue": niivue, "cases": shown}
+    data = json.dumps(document).replace("<", "\\u003c")
+    return write_html(path, _TEMPLATE, overwrite, script=script, document=data, **words)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 def counted(number: int, noun: str) -> str:
     """A number with its noun.
 
-    >>> counted(1, "case"), counted(2, "case")
-    ('1 case', '2 cases')
+    >>> counted(1, "case"), counted(2, "case"), counted(0, "box")
+    ('1 case', '2 cases', '0 boxes')
     """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    many = "es" if noun.endswith(("s", "x")) else "s"
+    return f"{number} {noun}{'' if number == 1 else many}"
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .ranking_curves import auroc, average_precision
+from .ratios import ratio
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -87,7 +88,7 @@ def calibration_bins(probabilities: Floats, labels: Ints, bins: int = BINS) -> t
     in_bin = place[..., None] == np.arange(bins)
     cases = in_bin.sum(axis=-2)
     sums = [(values[..., None] * in_bin).sum(axis=-2) for values in (confidence, right)]
-    mean, accuracy = (np.divide(total, cases, out=np.full(cases.shape, np.nan), where=cases > 0) for total in sums)
+    mean, accuracy = (ratio(total, cases) for total in sums)
     return cases / labels.shape[-1], mean, accuracy
 
 
@@ -107,8 +108,7 @@ def mean_defined(values: Floats) -> Floats:
     >>> mean_defined(np.array([[1.0, np.nan], [np.nan, np.nan]])).tolist()
     [1.0, nan]
     """
-    counted = (~np.isnan(values)).sum(axis=-1)
-    return np.divide(np.nansum(values, axis=-1), counted, out=np.full(counted.shape, np.nan), where=counted > 0)
+    return ratio(np.nansum(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
 
 
 def _threshold_scores(table: Ints) -> dict[str, Floats]:
@@ -121,7 +121,4 @@ def _threshold_scores(table: Ints) -> dict[str, Floats]:
         "precision": (right, found),
         "f1": (2 * right, wanted + found),
     }
-    return {
-        name: np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
-        for name, (part, whole) in parts.items()
-    }
+    return {name: ratio(part, whole) for name, (part, whole) in parts.items()}

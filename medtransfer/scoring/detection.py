@@ -107,7 +107,7 @@ class Ranked:
     Boxes of equal score are one step, so that the order of the cases changes nothing. Only the P scores of right boxes
     are steps of a curve, since between two of them nothing but precision is lost.
 
-    Args:
+    Attributes:
         matched: The boxes.
         rule: Which of its rules.
     """

@@ -19,7 +19,7 @@ _NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)  # faces, edges and corners: 26 of 
 class Lesions:
     """How many lesions there were, and how many were found.
 
-    Args:
+    Attributes:
         wanted: Lesions of the reference.
         detected: Those of them that the prediction found.
         found: Lesions of the prediction.

@@ -18,7 +18,7 @@ class Overlap:
     A score is NaN where it is not defined, so that nobody takes it for a good one: Dice where both masks are empty,
     sensitivity and the relative volume error where the reference is, precision where the prediction is.
 
-    Args:
+    Attributes:
         both: Voxels in both masks.
         found: Voxels in the prediction.
         wanted: Voxels in the reference.

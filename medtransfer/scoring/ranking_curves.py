@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import numpy as np
 import numpy.typing as npt
+
+from .ratios import ratio
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -29,9 +29,10 @@ def auroc(scores: Floats, is_class: Bools) -> Floats:
     wanted = is_class.sum(axis=-1)
     pairs = wanted * (is_class.shape[-1] - wanted)
     # read when it is needed: it takes longer than scoring a mask
-    rankdata = import_module("scipy.stats").rankdata
+    from scipy.stats import rankdata
+
     above = (rankdata(scores, axis=-1) * is_class).sum(axis=-1) - wanted * (wanted + 1) / 2
-    return _over(above, pairs)
+    return ratio(above, pairs)
 
 
 def average_precision(scores: Floats, is_class: Bools) -> Floats:
@@ -53,7 +54,7 @@ def average_precision(scores: Floats, is_class: Bools) -> Floats:
     ordered, hits = np.take_along_axis(scores, order, axis=-1), np.take_along_axis(is_class, order, axis=-1)
     precision = np.cumsum(hits, axis=-1) / np.arange(1, scores.shape[-1] + 1)
     at_step = np.take_along_axis(precision, _step_ends(ordered), axis=-1)
-    return _over((at_step * hits).sum(axis=-1), hits.sum(axis=-1))
+    return ratio((at_step * hits).sum(axis=-1), hits.sum(axis=-1))
 
 
 def roc_curve(scores: Floats, is_class: Bools) -> tuple[Floats, Floats]:
@@ -90,8 +91,3 @@ def _step_ends(ordered: Floats) -> npt.NDArray[np.int64]:
     is_last = np.concatenate([ordered[..., 1:] != ordered[..., :-1], np.ones_like(ordered[..., :1], bool)], axis=-1)
     ends = np.where(is_last, places, ordered.shape[-1])
     return np.minimum.accumulate(ends[..., ::-1], axis=-1)[..., ::-1]
-
-
-def _over(part: Floats, whole: npt.NDArray[np.int64]) -> Floats:
-    """The ratio; NaN over 0."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

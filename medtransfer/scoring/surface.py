@@ -29,7 +29,7 @@ class SurfaceDistances:
 
     A score is NaN where both masks are empty. Where one of them is, distances are infinite and NSD is 0.
 
-    Args:
+    Attributes:
         to_reference: (P,) one a voxel of the prediction's surface.
         to_prediction: (R,) one a voxel of the reference's surface.
 

@@ -24,11 +24,12 @@ from ..version import __version__
 from . import registry
 from .compiling import read_compile
 from .config import SECTION_KEYS, did_you_mean
+from .stated import read_stated
 
 # words of a config that are not mmengine's
 OWN_KEYS = (
     *("transfer", "finetune", "compare", "data_root", "boxes", "targets", "split", "preprocessing", "patch_size"),
-    *("best_metric", "calibrate", "description", "license", "medtransfer_version"),
+    *("best_metric", "calibrate", "card", "trackers", "medtransfer_version"),
 )
 PATH_KEYS = ("data_root", "source")
 MMENGINE_KEYS = (
@@ -155,6 +156,7 @@ def _check_sections(cfg: Config) -> None:
     read_finetune(cfg.get("finetune"))
     read_split(cfg.get("split"))
     read_plan(cfg.get("preprocessing"))
+    read_stated(cfg.get("card"))
 
 
 def _check_words(trail: str, part: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -184,6 +186,7 @@ def _typed_parts(cfg: Config) -> Iterator[Found]:
         ("param_scheduler", registry.PARAM_SCHEDULERS),
         ("val_evaluator", registry.METRICS),
         ("custom_hooks", registry.HOOKS),
+        ("trackers", registry.TRACKERS),
     )
     for trail, home in single:
         yield from _present(trail, _lookup(cfg, trail), home)

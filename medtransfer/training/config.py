@@ -6,12 +6,14 @@ import ast
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from ..checkpoint.card import STATED
 from ..errors import ConfigError
 from ..intensity import Intensity
 
@@ -83,13 +85,40 @@ def _read_file(path: Path) -> Config:
     for file in _files(path, ()):
         check_syntax(file)
     try:
-        return Config.fromfile(str(path), import_custom_modules=True)
+        with _shipped_bases():
+            return Config.fromfile(str(path), import_custom_modules=True)
     except ConfigError:
         raise
     except KeyError as error:
         raise ConfigError(f"cannot be run: {_without_quotes(error)}", path=path) from error
     except Exception as error:  # a config is code, and may raise anything
         raise ConfigError(f"fails when it is run: {type(error).__name__}: {error}", path=path) from error
+
+
+def base_path(base: str, config: Path) -> Path:
+    """A config's ``_base_``: the file beside it, or else a shipped one, so that configs stand in any folder.
+
+    >>> base_path("_base_/models/resunet18.py", Path("my_project/mine.py")).is_file()
+    True
+    """
+    beside = config.parent / base
+    shipped = [folder / base for folder in CONFIG_FOLDERS if (folder / base).is_file()]
+    return shipped[0] if shipped and not beside.is_file() else beside
+
+
+@contextmanager
+def _shipped_bases() -> Iterator[None]:
+    """Inside, mmengine finds bases as :func:`base_path` does; by itself it looks beside the config alone."""
+    own = Config._get_cfg_path
+
+    def path_and_scope(base: str, config: str) -> tuple[str, str | None]:
+        return own(base, config) if "::" in base else (str(base_path(base, Path(config))), None)
+
+    Config._get_cfg_path = staticmethod(path_and_scope)
+    try:
+        yield
+    finally:
+        Config._get_cfg_path = staticmethod(own)
 
 
 def _without_quotes(error: KeyError) -> str:
@@ -107,10 +136,12 @@ def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     if path.resolve() in above:
         raise ConfigError(f"is its own _base_, by way of {above[-1].name}", path=path)
     if not path.is_file():
-        raise ConfigError(f"the _base_ {path} does not exist", path=above[-1] if above else path)
+        near = " or ".join(get_close_matches(path.stem, _shipped()))
+        hint = f"Name a file beside the config, or a shipped one{near and ': '}{near}"
+        raise ConfigError(f"the _base_ {path} does not exist", path=above[-1] if above else path, hint=hint)
     yield path
     for base in _bases(path):
-        yield from _files(path.parent / base, (*above, path.resolve()))
+        yield from _files(base_path(base, path), (*above, path.resolve()))
 
 
 def _bases(path: Path) -> list[str]:
@@ -148,6 +179,9 @@ def check_syntax(path: Path) -> ast.Module:
 
 def parse_options(options: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any]:
     """``["a.b=1", "c=[1, 2]"]`` as a dict; values are Python literals, anything else is a word.
+
+    Raises:
+        ConfigError: a text has no ``=`` or no key.
 
     >>> parse_options(["train_cfg.max_epochs=3", "data_root=data/a b", "split.train=None"])
     {'train_cfg.max_epochs': 3, 'data_root': 'data/a b', 'split.train': None}
@@ -219,6 +253,7 @@ _LOADER = (
     *("timeout", "persistent_workers", "prefetch_factor", "pin_memory"),
 )
 SECTION_KEYS: dict[str, tuple[str, ...]] = {
+    "card": STATED,
     "split": ("train", "val", "seed", "folds", "fold"),
     "preprocessing": ("orientation", "spacing", "intensity"),
     "preprocessing.intensity": Intensity.__struct_fields__,

@@ -12,16 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 from torch import distributed
-from torch.utils.data import DataLoader
 
-from ..errors import ConfigError, DatasetError, MedTransferError, ResourceError, UsageError
+from ..errors import ConfigError, MedTransferError, ResourceError, UsageError
 from .launchers import LAUNCHERS, set_environment
 
 TIMEOUT = 1800.0  # seconds that a process waits for the others, unless env_cfg.dist_cfg.timeout says otherwise
@@ -33,7 +31,6 @@ _OTHERS = re.compile(
 )
 _SLOW = re.compile(r"timed? ?out", re.IGNORECASE)
 _HINT = "Go on with --resume auto"
-Found = TypeVar("Found")
 _runs = count()
 
 
@@ -94,7 +91,12 @@ class Crew:
 
     @classmethod
     def join(cls, launcher: str) -> Crew:
-        """Find the other processes."""
+        """Find the other processes.
+
+        Raises:
+            ResourceError: they are not there.
+            UsageError: the launcher's variables are missing.
+        """
         set_environment(launcher)
         try:
             store, rank, size = next(iter(distributed.rendezvous("env://", timeout=timedelta(seconds=JOIN))))
@@ -286,34 +288,3 @@ def _on_cpu(cfg: Config) -> str:
         wrapper = {"broadcast_buffers": False, "find_unused_parameters": unused, "device_ids": None, **wrapper}
     cfg.model_wrapper_cfg = wrapper
     return "gloo"
-
-
-def first_decides(decide: Callable[[], Found]) -> Found:
-    """What the first process finds, in all of them; the others do not look.
-
-    >>> first_decides(lambda: 3)
-    3
-    """
-    found = [decide() if is_main_process() else None]
-    broadcast_object_list(found)
-    return found[0]  # type: ignore[return-value]
-
-
-def check_same_data(loaders: Mapping[str, DataLoader[Any]]) -> None:
-    """See that all processes have the same cases and equally many batches: else one would wait for ever.
-
-    Raises:
-        DatasetError: they have not.
-    """
-    own = {name: (len(loader), _cases(loader)) for name, loader in loaders.items()}
-    for rank, theirs in enumerate(all_gather_object(own)):
-        for name, (length, cases) in theirs.items():
-            if (length, cases) != own.get(name):
-                what = f"{len(cases)} cases in {length} batches, others {len(own[name][1])} in {own[name][0]}"
-                hint = "Give every machine the same data; leave round_up of the sampler away, scores are exact with it"
-                raise DatasetError(f"{name} of process {rank} has {what}", hint=hint)
-
-
-def _cases(loader: DataLoader[Any]) -> list[str]:
-    dataset: Any = loader.dataset
-    return [str(getattr(case, "id", case)) for case in getattr(dataset, "cases", range(len(dataset)))]

@@ -98,7 +98,11 @@ class BestModel(Hook):
         self.metric, self.card = metric, dict(card)
 
     def after_val_epoch(self, runner: Runner, metrics: Metrics | None = None) -> None:
-        """Save if the score is higher than all before."""
+        """Save if the score is higher than all before.
+
+        Raises:
+            ConfigError: there is no such score.
+        """
         if self.metric not in (metrics or {}):
             raise ConfigError(f"best_metric {self.metric!r} is not among the scores: {', '.join(metrics or {})}")
         scores = {name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)}

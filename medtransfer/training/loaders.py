@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from ..data.sampler import Draw
 from ..errors import ConfigError, DatasetError, MedTransferError, ModelError
 from . import faults, registry, workers
-from .distributed import first_decides
+from .agreement import first_decides
 from .measured import with_numbers
 from .runner import TrainingRunner
 

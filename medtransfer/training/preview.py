@@ -14,6 +14,7 @@ from ..data.cases import Layout
 from ..data.dataset import CaseDataset
 from ..finetune.plan import FineTuning, read_finetune
 from ..finetune.trainable import TrainableTable
+from ..reporting.words import counted
 from . import policies, registry
 from .building import build_task
 from .check import check_config, check_options, told_version
@@ -50,7 +51,7 @@ class Preview:
 
     def __str__(self) -> str:
         policy = "no finetune" if self.finetune is None else f"policy {self.finetune.policy}"
-        sizes = f"{_count(self.channels, 'channel', 'channels')}, {_count(self.classes, 'class', 'classes')}"
+        sizes = f"{counted(len(self.channels), 'channel')}, {counted(len(self.classes), 'class')}"
         head = f"{self.config}: {self.network}, {sizes}, {policy}, {self.steps} steps"
         return "\n".join([head, str(self.table), *(f"note: {note}" for note in self.notes)])
 
@@ -138,8 +139,8 @@ def _assumed(cfg: Config) -> tuple[Layout, int, list[str]]:
         classes=_numbered(classes or ASSUMED_CLASSES),
     )
     layout = kind.assumed_layout(layout, cfg.train_dataloader.dataset)
-    found = ((layout.channels, ("channel", "channels"), channels), (layout.classes, ("class", "classes"), classes))
-    told = [f"{_count(names, *words)} ({'from the config' if said else 'assumed'})" for names, words, said in found]
+    found = ((layout.channels, "channel", channels), (layout.classes, "class", classes))
+    told = [f"{counted(len(names), noun)} ({'from the config' if said else 'assumed'})" for names, noun, said in found]
     steps, notes = _assumed_steps(cfg)
     return layout, steps, [f"data_root {layout.path} is not there: {', '.join(told)}", *notes]
 
@@ -174,7 +175,3 @@ def _beside(cfg: Config, plan: FineTuning | None) -> list[str]:
 
 def _scales(cfg: Config) -> bool:
     return bool((cfg.get("auto_scale_lr") or {}).get("enable"))
-
-
-def _count(names: Sequence[str], one: str, several: str) -> str:
-    return f"{len(names)} {one if len(names) == 1 else several}"

@@ -37,20 +37,24 @@ from . import (
     registry,
     schedule,
     tasks,
+    trackers,
 )
+from .agreement import check_same_data, first_decides
 from .building import best_metric, build_task, number_format, recall_words
 from .calibration import Calibrate, refuse_uncalibrated
 from .check import check_config, check_options, told_version
 from .checkpoint_hooks import PlainCheckpoints
 from .checkpoints import check_resumable, find_resumable, install, tidy
 from .config import find_config, list_configs, parse_options, read_config
-from .distributed import Crew, check_same_data, first_decides, launched
+from .distributed import Crew, launched
 from .loaders import build_loaders
 from .lock import LOCK, locked
 from .measured import prepared_by, recall_numbers, record_numbers
 from .receipt import transferred, write_receipt
 from .runner import TrainingRunner, mmengine_scope
+from .stated import read_stated
 from .stopping import StopOnSignal
+from .tracker import Tracker
 
 __all__ = ["find_config", "list_configs", "read_config", "run"]
 
@@ -59,7 +63,7 @@ SHARED_KEYS = ("data_root", "boxes", "targets", "split", "preprocessing", "patch
 # importing these rooms' modules registers what they define
 REGISTERED = (
     *(checkpoint_hooks, detector, hooks, late, loops, metrics, multitask, multitask_scores, norms, optimizers),
-    *(policies, precision, schedule, tasks),
+    *(policies, precision, schedule, tasks, trackers),
 )
 
 
@@ -135,6 +139,7 @@ def _held(cfg: Config, crew: Crew | None) -> Iterator[None]:
 
 def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
     """Build data, network and runner in this order, so that whatever is refused leaves no file behind."""
+    tracked = trackers.connected(cfg)
     recall_numbers(cfg, checkpoint)
     before = {} if checkpoint is None else check_resumable(checkpoint)["meta"]
     recall_words(cfg, before.get("model"))
@@ -146,9 +151,10 @@ def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
     refuse_uncalibrated(cfg, task, loaders)
     report, fault = transferred(cfg, task.network, dataset, checkpoint)
     tuning = policies.start(cfg, task, len(loaders["train_dataloader"]))
-    own_hooks = [*tuning, *_own_hooks(cfg, task, dataset, report, metric)]
+    track = trackers.Track(tracked, _name(cfg), metric, report)
+    own_hooks = [*tuning, track, *_own_hooks(cfg, task, dataset, report, metric)]
     record_numbers(cfg, dataset)
-    runner = _build_runner(cfg, task, loaders, own_hooks, name, checkpoint)
+    runner = _build_runner(cfg, task, loaders, own_hooks, name, checkpoint, tracked)
     write_receipt(cfg.work_dir, report, fault, runner.logger)
     for warning in dataset.layout.warnings[:5]:
         runner.logger.warning(warning)
@@ -158,7 +164,7 @@ def _train(cfg: Config, checkpoint: Path | None, name: str) -> None:
             runner.train()
     finally:
         for hook in runner.hooks:
-            if isinstance(hook, hooks.ProgressBar | StopOnSignal):
+            if isinstance(hook, hooks.ProgressBar | StopOnSignal | trackers.Track):
                 hook.close()
 
 
@@ -189,6 +195,8 @@ def spread(cfg: Config) -> None:
     if isinstance(cfg.get("default_hooks") or {}, Mapping):
         # mmengine's own deletes the older checkpoint before the new one is there
         cfg.default_hooks = {"checkpoint": {"type": "KeepCheckpoints"}, **(cfg.get("default_hooks") or {})}
+    if "trackers" in cfg:
+        cfg.trackers = trackers.as_parts(cfg.trackers)
     if cfg.get("val_dataloader") and cfg.get("val_evaluator"):
         cfg.val_cfg = cfg.get("val_cfg") or {}
 
@@ -253,8 +261,9 @@ def _card(cfg: Config, task: tasks.Task, dataset: CaseDataset, report: TransferR
         "patch_size": None if dataset.patch_size is None else list(dataset.patch_size),
         "mirror_axes": list(dataset.augmentation.flips),
         "parent": parent,
-        "description": cfg.get("description") or f"Trained by medtransfer with the config {_name(cfg)}.",
-        "license": cfg.get("license") or "",
+        "training_cases": len(dataset.cases),
+        "description": f"Trained by medtransfer with the config {_name(cfg)}.",
+        **read_stated(cfg.get("card")),
     }
 
 
@@ -265,15 +274,17 @@ def _build_runner(
     own_hooks: Sequence[Hook],
     name: str,
     checkpoint: Path | None,
+    tracked: Sequence[Tracker],
 ) -> TrainingRunner:
     parts = {key: loaders.get(key) for key in ("train_dataloader", "val_dataloader")}
     keys = ("train_cfg", "val_cfg", "auto_scale_lr", "optim_wrapper", "param_scheduler", "val_evaluator")
-    options = {key: cfg.get(key) for key in (*keys, "default_hooks", "log_processor", "visualizer")}
+    options = {key: cfg.get(key) for key in (*keys, "default_hooks", "log_processor")}
     return TrainingRunner(
         model=task,
         work_dir=cfg.work_dir,
         **parts,
         **options,
+        visualizer=trackers.with_backends(cfg.get("visualizer"), tracked),
         custom_hooks=[*(cfg.get("custom_hooks") or []), *own_hooks],
         load_from=None if checkpoint is None else str(checkpoint),
         resume=checkpoint is not None,

@@ -116,6 +116,9 @@ class Task(BaseModel):
             case: Names of the cases.
             mode: ``"loss"`` gives ``dict(loss=...)``, with more entries where the loss has parts, ``"predict"`` one
                 dict a case, ``"tensor"`` the network's output.
+
+        Raises:
+            ConfigError: another mode, or a batch that norms cannot train on.
         """
         if mode == "predict":
             return self.predict(image, label, case)
@@ -191,6 +194,17 @@ def deep_loss(criterion: Callable[..., Tensor], output: Tensor | Sequence[Tensor
     return torch.stack(terms).sum() / sum(weights)
 
 
+def by_case(case: Sequence[str], word: str, found: Tensor, references: Tensor | None) -> list[dict[str, Any]]:
+    """What a network found of N cases, with what is right, if that is known: a dict a case, as metrics take it.
+
+    >>> by_case(["a"], "labels", torch.tensor([1]), None)
+    [{'case': 'a', 'labels': tensor(1), 'reference': None}]
+    """
+    known = [None] * len(found) if references is None else references
+    rows = zip(case, found, known, strict=True)
+    return [{"case": name, word: one, "reference": reference} for name, one, reference in rows]
+
+
 def check_windows(window: Any, overlap: Any) -> None:
     """Refuse windows of validation that cannot be laid over a scan; else the first epoch would be trained for nothing.
 
@@ -236,11 +250,7 @@ class Segmenter(VoxelTask):
     def predict(self, image: Tensor, label: Tensor | None, case: Sequence[str]) -> list[dict[str, Any]]:
         """``dict(case, labels (D, H, W), reference (D, H, W))`` for each case."""
         labels = self._logits(image).argmax(dim=1)
-        references = [None] * len(labels) if label is None else label[:, 0]
-        return [
-            {"case": name, "labels": found, "reference": reference}
-            for name, found, reference in zip(case, labels, references, strict=True)
-        ]
+        return by_case(case, "labels", labels, None if label is None else label[:, 0])
 
     def _logits(self, image: Tensor) -> Tensor:
         image = self.laid_out(image)
@@ -266,12 +276,7 @@ class Restorer(VoxelTask):
 
     def predict(self, image: Tensor, label: Tensor | None, case: Sequence[str]) -> list[dict[str, Any]]:
         """``dict(case, restored (C, D, H, W), reference)`` for each case."""
-        restored = self.network(self.laid_out(image)).float()
-        references = [None] * len(restored) if label is None else label
-        return [
-            {"case": name, "restored": found, "reference": reference}
-            for name, found, reference in zip(case, restored, references, strict=True)
-        ]
+        return by_case(case, "restored", self.network(self.laid_out(image)).float(), label)
 
 
 class Classifier(SingleLoss):
@@ -288,11 +293,7 @@ class Classifier(SingleLoss):
     def predict(self, image: Tensor, label: Tensor | None, case: Sequence[str]) -> list[dict[str, Any]]:
         """``dict(case, probabilities (K,), reference)`` for each case."""
         probabilities = self.network(self.laid_out(image)).float().softmax(dim=1)
-        references = [None] * len(probabilities) if label is None else label
-        return [
-            {"case": name, "probabilities": found, "reference": reference}
-            for name, found, reference in zip(case, probabilities, references, strict=True)
-        ]
+        return by_case(case, "probabilities", probabilities, label)
 
 
 for _task in (Segmenter, Restorer, Classifier):

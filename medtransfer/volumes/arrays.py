@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ..errors import VolumeError
 from . import validate
+from .grid import LPS_TO_RAS
 from .header import header_of_affine
-from .itk import LPS_TO_RAS
 from .stored import Stored
 
 ArrayWithAffine: TypeAlias = "tuple[Any, Any]"

@@ -14,17 +14,6 @@ import numpy.typing as npt
 from ..errors import UsageError
 from .grid import Grid
 
-__all__ = [
-    "Boxes",
-    "box_volumes",
-    "boxes_from_world",
-    "boxes_to_world",
-    "checked_boxes",
-    "clip_boxes",
-    "draw_boxes",
-    "move_boxes",
-]
-
 Boxes: TypeAlias = npt.NDArray[np.float64]
 
 

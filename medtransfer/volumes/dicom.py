@@ -18,13 +18,13 @@ from ..errors import VolumeError
 from . import validate
 from .dicom_slices import Slice, read_slices
 from .extras import itk_reason, quiet_itk
+from .grid import LPS_TO_RAS
 from .header import header_of_affine
-from .itk import LPS_TO_RAS
 from .memory import require_memory
 from .stored import Stored
 
+#: Between a folder and the UID of one of its series.
 CHOICE = "#"
-"""Between a folder and the UID of one of its series."""
 
 SAME_DIRECTION = 1e-3  # of cosines
 SAME_SIZE = 1e-3  # of spacings, relative

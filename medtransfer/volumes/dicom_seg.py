@@ -18,8 +18,8 @@ from .dicom import find_series, split_series
 from .dicom_slices import Slice
 from .extras import require_extra
 from .grid import Grid
-from .read import Labels, Volume
 from .segments import Segment, find_segments
+from .write import Reference
 
 MAKER = "medtransfer"
 SERIES_NUMBER = 9000  # out of the way of a scanner's own
@@ -27,7 +27,7 @@ SERIES_NUMBER = 9000  # out of the way of a scanner's own
 
 def write_dicom_seg(
     labels: npt.NDArray[Any],
-    reference: Volume | Labels | Grid,
+    reference: Reference,
     series: str | os.PathLike[str],
     classes: Sequence[str],
     path: str | os.PathLike[str],
@@ -54,7 +54,7 @@ def write_dicom_seg(
         UsageError: another ending, or names or colours that do not fit the labels.
         VolumeError: the labels do not lie on the grid of the series, or it was refused.
         OutputExistsError: the output exists and ``overwrite`` is false.
-        ResourceError: disk full or folder not writable.
+        ResourceError: the disk is full or the folder cannot be written.
         MissingExtraError: highdicom is not installed.
     """
     target = Path(path)

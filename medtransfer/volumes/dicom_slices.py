@@ -29,7 +29,7 @@ _PACKED_LENGTH = 0xFFFFFFFF
 class Slice:
     """One file.
 
-    Args:
+    Attributes:
         path: The file.
         kind: Name of its SOP class, such as ``CT Image Storage``.
         modality: Two letters or more, such as ``CT``.

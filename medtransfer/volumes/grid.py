@@ -9,12 +9,15 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+#: the one world's axes as the other's: DICOM and ITK count to the left and posterior, NIfTI to the right and anterior
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A box of voxels in world space.
 
-    Args:
+    Attributes:
         shape: Voxels along the axes (I, J, K).
         affine: 4 x 4, float64; takes a voxel index (of the voxel's centre) to world millimetres, RAS+ as in NIfTI.
 

@@ -51,7 +51,7 @@ _OTHERS = (
 class Header:
     """The claims of a header.
 
-    Args:
+    Attributes:
         nifti: nibabel's header object, fields as stored.
         shape: Sizes along all axes that it names.
         dtype: Type of the stored voxels, byte order included; None if they are not plain numbers.

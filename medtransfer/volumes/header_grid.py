@@ -11,8 +11,6 @@ from .sources import read_source
 from .stream import open_scan
 from .validate import check_header
 
-__all__ = ["read_grid"]
-
 
 def read_grid(path: Path) -> Grid:
     """The grid of a scan or a mask, through the gate; of a NIfTI file from its header alone.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..errors import VolumeError
 from . import validate
 from .extras import itk_reason, quiet_itk
+from .grid import LPS_TO_RAS
 from .header import Header, header_of_affine
 from .metaimage_header import read_metaimage_header
 from .nrrd_header import read_nrrd_header
@@ -21,14 +22,13 @@ from .stored import Stored, read_voxels
 from .stream import open_scan
 from .text_header import TextHeader
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+#: Ending to the reader of its text header, and the part of ITK that knows its geometry.
 ITK_FORMATS = {
     ".nrrd": (read_nrrd_header, "NrrdImageIO"),
     ".nhdr": (read_nrrd_header, "NrrdImageIO"),
     ".mha": (read_metaimage_header, "MetaImageIO"),
     ".mhd": (read_metaimage_header, "MetaImageIO"),
 }
-"""Ending to the reader of its text header, and the part of ITK that knows its geometry."""
 _NO_ORIENTATION = "no orientation stored: axes taken as LPS, left and right may be swapped"
 
 

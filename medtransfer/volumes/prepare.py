@@ -25,7 +25,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class Prepared:
     """A scan on the working grid.
 
-    Args:
+    Attributes:
         array: (C, D, H, W) float32, contiguous.
         regrid: The change of grid, for labels and for the way back.
         warnings: The volume's and those of the intensity scheme.
@@ -48,10 +48,6 @@ class Prepared:
     def restore_logits(self, logits: torch.Tensor) -> npt.NDArray[np.float32]:
         """(K, D, H, W) on the working grid to float32 (K, I, J, K) on the scan's, trilinear."""
         return self.regrid.backward(logits)
-
-    def restore_labels(self, labels: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """(D, H, W) on the working grid to (I, J, K) on the scan's, nearest neighbour."""
-        return self.regrid.backward_labels(labels)
 
 
 def prepare(
@@ -81,7 +77,7 @@ def prepare(
     >>> from medtransfer.volumes.read import read_volume
     >>> scan = read_volume(nib.Nifti1Image(np.eye(8, dtype=np.float32)[None].repeat(4, 0), np.diag([-1, 1, 2, 1])))
     >>> ready = prepare(scan, spacing=[1, 1, 1])
-    >>> ready.array.shape, ready.grid.orientation, ready.restore_labels(ready.array[0]).shape
+    >>> ready.array.shape, ready.grid.orientation, ready.regrid.backward_labels(ready.array[0]).shape
     ((1, 4, 8, 16), 'RAS', (4, 8, 8))
     """
     _refuse_prepared(volume)
@@ -107,6 +103,9 @@ def prepare_labels(
     """Labels (I, J, K) through the same change of grid as `prepare`, int32 (D, H, W).
 
     ``linear`` resamples each class's mask and takes the largest share, which keeps outlines smoother than ``nearest``.
+
+    Raises:
+        UsageError: another ``method``, or an orientation or a spacing that does not exist.
     """
     regrid = build_regrid(grid, orientation, spacing)
     if method == "linear":

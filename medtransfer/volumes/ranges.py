@@ -11,8 +11,8 @@ import numpy.typing as npt
 from ..intensity import ABSOLUTE, HIGH_PERCENTILE, LOW_PERCENTILE, Intensity, IntensityRange, is_ct
 from .intensity import Given, read_schemes
 
+#: Voxels of a scan that its intensities are judged by, as many as nnU-Net takes.
 SAMPLES = 10_000
-"""Voxels of a scan that its intensities are judged by, as many as nnU-Net takes."""
 _GOLDEN = (5**0.5 - 1) / 2
 
 # how far from the training scans is too far; wide, so that another scanner or another part of the body is no alarm

@@ -24,7 +24,7 @@ __all__ = ["Labels", "OneSource", "Source", "Volume", "case_name", "read_labels"
 class Volume:
     """A scan whose claims were checked.
 
-    Args:
+    Attributes:
         array: (C, I, J, K) float32, axes as stored; in memory as in the file, so not C-contiguous.
         grid: Where the voxels lie, in millimetres.
         header: What was stored, for writing a mask on the very same grid.

@@ -27,7 +27,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class Regrid:
     """From ``source`` to ``target`` and back; built by `build_regrid`.
 
-    Args:
+    Attributes:
         source: The scan's grid.
         oriented: The same voxels after flips and permutation.
         target: The working grid, with other spacing if one was asked for.

@@ -16,18 +16,16 @@ import numpy.typing as npt
 from ..errors import UsageError
 from ..files import atomic_file
 from .extras import itk_reason, quiet_itk
-from .grid import Grid
-from .itk import LPS_TO_RAS
-from .read import Labels, Volume
+from .grid import LPS_TO_RAS, Grid
 from .segments import Segment, find_segments
-from .write import check_reads_back, smallest_labels
+from .write import Reference, check_reads_back, smallest_labels
 
 ENDING = ".seg.nrrd"
 
 
 def write_seg_nrrd(
     labels: npt.NDArray[Any],
-    reference: Volume | Labels | Grid,
+    reference: Reference,
     classes: Sequence[str],
     path: str | os.PathLike[str],
     colours: Sequence[Sequence[int]] | None = None,
@@ -47,7 +45,7 @@ def write_seg_nrrd(
         UsageError: another ending, or names or colours that do not fit the labels.
         VolumeError: another shape than the reference.
         OutputExistsError: the output exists and ``overwrite`` is false.
-        ResourceError: disk full, folder not writable, or the file did not read back equal.
+        ResourceError: the disk is full, the folder cannot be written, or the file did not read back equal.
         MissingExtraError: SimpleITK is not installed.
     """
     target = Path(path)

@@ -12,15 +12,15 @@ import numpy.typing as npt
 from ..errors import UsageError, VolumeError
 from .grid import Grid
 
+#: The box of a segment without voxels, as Slicer writes it.
 EMPTY = (0, -1, 0, -1, 0, -1)
-"""The box of a segment without voxels, as Slicer writes it."""
 
 
 @dataclass(frozen=True)
 class Segment:
     """One class of a mask.
 
-    Args:
+    Attributes:
         number: Its label.
         name: Its name, on one line.
         colour: Red, green and blue, 0 to 255, if one is given.

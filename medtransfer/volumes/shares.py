@@ -24,7 +24,7 @@ def write_shares(
 
     Raises:
         OutputExistsError: the output exists and ``overwrite`` is false.
-        ResourceError: disk full or folder not writable.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     target = Path(path)
     header = geometry_header(reference.header, (*logits.shape[1:], len(logits)), np.dtype(np.uint16))

@@ -27,19 +27,18 @@ from .nifti import read_image, read_nifti
 from .stored import Stored
 from .stream import require_regular
 
+#: One scan, or one channel of it:
+#:
+#: - a path: NIfTI (``.nii``, ``.nii.gz``, either half of a pair), NRRD (``.nrrd``, ``.nhdr``), MetaImage (``.mha``,
+#:   ``.mhd``), a folder with one series of DICOM files, or ``FOLDER#UID`` for one of several series in it;
+#: - an image of nibabel;
+#: - a tuple ``(array, affine)``: numpy or torch, (I, J, K) or (C, I, J, K), with the RAS+ affine in millimetres;
+#: - a MetaTensor of MONAI, (C, I, J, K) or (I, J, K).
 OneSource: TypeAlias = "str | os.PathLike[str] | nib.spatialimages.SpatialImage | ArrayWithAffine | MetaTensorLike"
-"""One scan, or one channel of it:
 
-- a path: NIfTI (``.nii``, ``.nii.gz``, either half of a pair), NRRD (``.nrrd``, ``.nhdr``), MetaImage (``.mha``,
-  ``.mhd``), a folder with one series of DICOM files, or ``FOLDER#UID`` for one of several series in it;
-- an image of nibabel;
-- a tuple ``(array, affine)``: numpy or torch, (I, J, K) or (C, I, J, K), with the RAS+ affine in millimetres;
-- a MetaTensor of MONAI, (C, I, J, K) or (I, J, K).
-"""
-
+#: One scan as `OneSource` says, or a list of them: the channels of one case. A tuple is a list too, unless its first
+#: entry is an array: ``(array, affine)`` is one scan, ``[(array, affine), (array, affine)]`` are two channels.
 Source: TypeAlias = "OneSource | Sequence[OneSource]"
-"""One scan as `OneSource` says, or a list of them: the channels of one case. A tuple is a list too, unless its first
-entry is an array: ``(array, affine)`` is one scan, ``[(array, affine), (array, affine)]`` are two channels."""
 
 _NAME_END = re.compile(r"\.(nii|hdr|img)(\.gz)?$|(\.seg)?\.nrrd$|\.(nhdr|mha|mhd)$", re.IGNORECASE)
 

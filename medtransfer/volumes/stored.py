@@ -21,7 +21,7 @@ _TRAILING_BYTES = 1 << 20
 class Stored:
     """One source of a scan, its header checked, its values not yet.
 
-    Args:
+    Attributes:
         array: (I, J, K, ...) as stored, of any plain type.
         header: What was claimed of it.
         path: The file or folder; None for what is in memory.

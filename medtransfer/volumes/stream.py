@@ -20,8 +20,8 @@ _CHUNK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _GZIP_BITS, _ZLIB_BITS = 31, 15  # zlib's wbits
 
+#: ``by content`` sees gzip by its first bytes; ``deflate`` is gzip or zlib, whichever it looks like.
 Packing = Literal["by content", "none", "deflate"]
-"""``by content`` sees gzip by its first bytes; ``deflate`` is gzip or zlib, whichever it looks like."""
 
 
 class _Stream(Protocol):

@@ -24,7 +24,7 @@ MAX_AXES = 6
 class TextHeader:
     """The claims of a text header that concern the bytes.
 
-    Args:
+    Attributes:
         path: The header's file.
         sizes: Along every axis, the fastest first, channels included.
         dtype: Type of the numbers, byte order included.

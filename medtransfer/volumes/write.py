@@ -20,6 +20,7 @@ from .header import Header, geometry_header, header_of_image
 from .read import Labels, Volume
 from .sources import read_source
 
+#: What says on which grid something lies that is written.
 Reference: TypeAlias = Volume | Labels | Grid
 _LABEL_TYPES = (np.uint8, np.uint16, np.int32)
 _SUFFIXES = (".nii", ".nii.gz")
@@ -46,7 +47,7 @@ def write_labels(
     Raises:
         VolumeError: see `labels_image`.
         OutputExistsError: the output exists and ``overwrite`` is false.
-        ResourceError: disk full, folder not writable, or the file did not read back equal.
+        ResourceError: the disk is full, the folder cannot be written, or the file did not read back equal.
     """
     target = _checked_name(path)
     image = labels_image(array, reference)
@@ -63,7 +64,7 @@ def write_image(
 
     Raises:
         OutputExistsError: the output exists and ``overwrite`` is false.
-        ResourceError: disk full or folder not writable.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     target = _checked_name(path)
     values = np.asarray(array, dtype=np.float32)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import medtransfer as mt
-from medtransfer.adapter.heads import merge_heads, split_head
+from medtransfer.adapter.head_parts import merge_heads, split_head
 from medtransfer.errors import UsageError
 from tests.adapter.head_layers import conv_of, integers, same_layer, whole_numbers
 

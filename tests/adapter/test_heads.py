@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from medtransfer.adapter.heads import conv_to_fc, convert_head, fc_to_conv, head_tensors, merge_heads, split_head
+from medtransfer.adapter.head_parts import merge_heads, split_head
+from medtransfer.adapter.heads import conv_to_fc, convert_head, fc_to_conv, head_tensors
 from medtransfer.errors import UsageError
 from tests.adapter.head_layers import conv_of, integers, same_layer, whole_numbers
 

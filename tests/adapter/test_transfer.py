@@ -415,3 +415,13 @@ def test_networks_of_other_projects_move_whole_names_and_shapes():
     assert report.coverage == 1
     assert report.architecture is None
     assert "unknown keys" in report.source_format
+
+
+def test_a_stem_that_did_not_come_is_told_though_its_share_is_small() -> None:
+    source = mt.create_model("resnet10", base_channels=8, stem_channels=8)
+    target = mt.create_model("resunet10", base_channels=8, stem_channels=8, deep_stem=True)
+    report = mt.transfer(source.state_dict(), target)
+    assert report.coverage > 0.99
+    assert any("the first convolution, encoder_0.0.conv.weight, did not come" in note for note in report.notes)
+    whole = mt.create_model("resunet10", base_channels=8, stem_channels=8)
+    assert not [note for note in mt.transfer(source, whole).notes if "first convolution" in note]

@@ -136,7 +136,7 @@ def test_peak_of_a_call() -> None:
 
 def test_pages_get_what_they_have_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = {name: tmp_path / name for name in ("speed.md", "README.md")}
-    pages["speed.md"].write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
+    pages["speed.md"].write_text("before\n<!-- speed: begin -->\nold\n<!-- speed: end -->\nafter\n")
     pages["README.md"].write_text("no marks\n")
     for name, value in (("PAGE", pages["speed.md"]), ("README", pages["README.md"]), ("RESULTS", tmp_path / "results")):
         monkeypatch.setattr(page, name, value)
@@ -146,8 +146,8 @@ def test_pages_get_what_they_have_room_for(tmp_path: Path, monkeypatch: pytest.M
     }
     file, written = page.write(found, dict(FACTS))
     text = written.read_text()
-    assert text.startswith(f"before\n{page.BEGIN}\nA processor, 2 threads, avx512_bf16;")
-    assert text.endswith(f"{page.END}\nafter\n")
+    assert text.startswith("before\n<!-- speed: begin -->\nA processor, 2 threads, avx512_bf16;")
+    assert text.endswith("<!-- speed: end -->\nafter\n")
     assert "| a scan | 1.00 s | theirs | 12.0 s | **12.00** |  | ≥ 10 | yes |" in text
     assert "old" not in text
     assert pages["README.md"].read_text() == "no marks\n"

@@ -53,6 +53,17 @@ def test_a13_errors_exit_with_3_and_one_document(make_dataset: Make, capsys: pyt
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_a_dataset_that_is_not_there_is_said_on_stderr(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str]
+) -> None:
+    missing = tmp_path / "missing"
+    assert main.run(["check", str(missing), *arguments]) == 3
+    out, err = capsys.readouterr()
+    wanted = f"medtransfer: error: {missing}: no such file or folder. Name the dataset's folder or table\n"
+    assert (err, "no such file or folder" in out) == (wanted, True)
+
+
 @pytest.mark.parametrize("arguments", [["--workers", "0"], ["--nonsense"]])
 def test_a09_options_that_cannot_be(make_dataset: Make, arguments: list[str]) -> None:
     assert main.run(["check", str(make_dataset(1).root), *arguments]) == 2

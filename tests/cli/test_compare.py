@@ -77,7 +77,7 @@ def test_one_document(command, fake_runs):
 
 
 def test_a_run_that_failed_gives_5_until_it_is_done(command, fake_runs, monkeypatch):
-    made = run.make_run
+    made = run.train_and_score
 
     def second_fails(plan, run, folder):
         if run.arm.source:
@@ -85,7 +85,7 @@ def test_a_run_that_failed_gives_5_until_it_is_done(command, fake_runs, monkeypa
         return made(plan, run, folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "make_run", second_fails)
+        patch.setattr(run, "train_and_score", second_fails)
         code, out, err = command()
     assert code == 5
     assert out.splitlines()[:2] == ["1 of 2 runs are finished", "failed: tiny__full_002_s0: the loss is nan"]

@@ -112,7 +112,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], l
         scores = {case.id: {"box": 0.5} for case in plan.test}
         return made_run(run.arm.name, len(run.training_cases), run.seed, scores, classes=["background", "box"])
 
-    monkeypatch.setattr(run, "make_run", made)
+    monkeypatch.setattr(run, "train_and_score", made)
     return lambda: done.read_text().split() if done.exists() else []
 
 

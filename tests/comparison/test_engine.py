@@ -150,14 +150,14 @@ class TestFailures:
         assert_same_results(unbroken, work)
 
     def test_all_may_fail(self, start, monkeypatch):
-        monkeypatch.setattr(run, "make_run", raising(ValueError("broken")))
+        monkeypatch.setattr(run, "train_and_score", raising(ValueError("broken")))
         outcome = start()
         assert outcome.failed == dict.fromkeys(("scratch_002_s0", "tiny__full_002_s0"), "ValueError: broken")
         assert (outcome.finished, outcome.report, outcome.summary) == (0, None, "")
 
     def test_an_older_failure_is_tried_again(self, start, fake_runs, monkeypatch):
         with monkeypatch.context() as patch:
-            patch.setattr(run, "make_run", raising(MedTransferError("too warm")))
+            patch.setattr(run, "train_and_score", raising(MedTransferError("too warm")))
             assert start().failed["scratch_002_s0"] == "too warm"
         assert start().failed == {}
         assert len(fake_runs()) == 2
@@ -169,7 +169,7 @@ class TestFailures:
         assert (start().finished, start().failed) == (2, {})
 
     def test_a_full_disk_stops_all(self, start, monkeypatch, tmp_path):
-        monkeypatch.setattr(run, "make_run", raising(ResourceError("the disk is full")))
+        monkeypatch.setattr(run, "train_and_score", raising(ResourceError("the disk is full")))
         with pytest.raises(ResourceError):
             start()
         assert not [*tmp_path.rglob("failed"), *tmp_path.rglob("*.lock")]
@@ -181,14 +181,14 @@ class TestSeveralProcesses:
     def test_each_run_is_done_once_and_the_last_process_writes_the_report(
         self, start, fake_runs, monkeypatch, tmp_path
     ):
-        made = run.make_run
+        made = run.train_and_score
 
         def slower(plan, run, folder):
             (tmp_path / f"by_{os.getpid()}").touch()
             time.sleep(0.05)
             return made(plan, run, folder)
 
-        monkeypatch.setattr(run, "make_run", slower)
+        monkeypatch.setattr(run, "train_and_score", slower)
         processes = [in_child(lambda: start(cases=[1, 2, 3], seeds=[0, 1])) for _ in range(3)]
         assert [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes] == [0, 0, 0]
         assert len(fake_runs()) == len(set(fake_runs())) == 12
@@ -197,14 +197,14 @@ class TestSeveralProcesses:
         assert not [*tmp_path.rglob("*.lock*"), *tmp_path.rglob("*.part*")]
 
     def test_what_another_process_has_done_meanwhile_is_not_done_again(self, start, fake_runs, monkeypatch, tmp_path):
-        made = run.make_run
+        made = run.train_and_score
 
         def with_the_next(plan, this, folder):
             other = next(run for run in plan.runs if run != this)
             results.write_result(made(plan, other, folder), tmp_path / f"work/results/{other.name}.json")
             return made(plan, this, folder)
 
-        monkeypatch.setattr(run, "make_run", with_the_next)
+        monkeypatch.setattr(run, "train_and_score", with_the_next)
         assert start().finished == 2
         assert sorted(fake_runs()) == ["scratch_002_s0", "tiny__full_002_s0"]
 

@@ -83,7 +83,7 @@ def test_a_run_that_left_nothing_to_go_on_with_begins_anew(tmp_path, monkeypatch
     monkeypatch.setattr(attempt, "run_config", lambda plan, run: "config")
     monkeypatch.setattr(attempt, "train", lambda config, folder, resume: begun.append((resume, folder.exists())))
     monkeypatch.setattr(attempt, "_result", lambda plan, run, folder: "result")
-    assert attempt.make_run(None, None, tmp_path) == "result"
+    assert attempt.train_and_score(None, None, tmp_path) == "result"
     assert begun == [(None, False)]
 
 
@@ -91,4 +91,4 @@ def test_what_is_trained_is_only_scored_again(tmp_path, monkeypatch):
     (tmp_path / "best").mkdir()
     (tmp_path / "report.json").write_text("{}")
     monkeypatch.setattr(attempt, "_result", lambda plan, run, folder: "result")
-    assert attempt.make_run(None, None, tmp_path) == "result"
+    assert attempt.train_and_score(None, None, tmp_path) == "result"

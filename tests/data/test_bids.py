@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from medtransfer.data.bids import derivative_name, find_bids, read_bids
+from medtransfer.data.bids import derivative_name, find_bids
 from medtransfer.data.bids_names import parse_name
 from medtransfer.data.layouts import find_layout
 from medtransfer.data.scans import read_scans
@@ -41,7 +41,7 @@ def test_subjects_and_sessions_are_cases_and_suffixes_channels(touch: Touch) -> 
     scans = [f"01/ses-{session}/anat/{suffix}" for session in "12" for suffix in ("T1w", "FLAIR")]
     root = touch(*scans, *(f"man:01/ses-{session}/anat/desc-manual_dseg" for session in "12"))
     touch("01/ses-1/func/task-rest_bold", "man:01/ses-1/anat/desc-brain_mask")
-    layout = read_bids(root, channels=["T1w", "FLAIR"], classes=["background", "a"], select={"ses": 1})
+    layout = find_bids(root, channels=["T1w", "FLAIR"], classes=["background", "a"], select={"ses": 1}).checked()
     assert [(case.id, case.patient) for case in layout.cases] == [("sub-01_ses-1", "sub-01")]
     found = find_bids(touch("02/ct/ct"))
     assert found.layout is not None
@@ -60,7 +60,7 @@ def test_d10_two_runs_are_listed_and_one_is_chosen(touch: Touch) -> None:
     runs = [f"01/anat/run-{run}_T1w" for run in (1, 2)]
     root = touch(*runs, "01/anat/FLAIR", *(f"man:01/anat/run-0{run}_dseg" for run in (1, 2)))
     with pytest.raises(DatasetError) as raised:
-        read_bids(root)
+        find_bids(root).checked()
     folder = "sub-01/anat/sub-01"
     assert raised.value.problems == (
         f"sub-01: T1w is one of 2 files: {folder}_run-1_T1w.nii.gz, {folder}_run-2_T1w.nii.gz",
@@ -75,33 +75,33 @@ def test_d10_two_runs_are_listed_and_one_is_chosen(touch: Touch) -> None:
 
 def test_a_label_goes_with_the_scan_it_was_drawn_on(touch: Touch) -> None:
     root = touch("01/anat/acq-a_T1w", "01/anat/acq-b_T1w", "man:01/anat/acq-a_dseg", "man:01/anat/acq-b_dseg")
-    (case,) = read_bids(root, channels=["acq-b_T1w"]).cases
+    (case,) = find_bids(root, channels=["acq-b_T1w"]).checked().cases
     assert (case.images[0].name, Path(str(case.label)).name) == ("sub-01_acq-b_T1w.nii.gz", "sub-01_acq-b_dseg.nii.gz")
 
 
 def test_d10_two_pipelines_are_listed_and_one_is_chosen(touch: Touch) -> None:
     root = touch("01/anat/T1w", "a:01/anat/dseg", "b:01/anat/dseg")
     assert "derivatives/a/sub-01/anat/sub-01_dseg.nii.gz, derivatives/b/" in find_bids(root).problems[0]
-    label = read_bids(root, select={"pipeline": "b"}).cases[0].label
+    label = find_bids(root, select={"pipeline": "b"}).checked().cases[0].label
     assert Path(str(label)).parts[-4] == "b"
 
 
 def test_an_entity_may_be_excluded(touch: Touch) -> None:
     root = touch("01/anat/T1w", "01/anat/acq-a_T1w", "man:01/anat/dseg")
-    assert read_bids(root, select={"acq": None}).cases[0].images[0].name == "sub-01_T1w.nii.gz"
+    assert find_bids(root, select={"acq": None}).checked().cases[0].images[0].name == "sub-01_T1w.nii.gz"
 
 
 def test_classes_are_named_by_the_lookup_table(touch: Touch) -> None:
     root = touch("01/anat/T1w", "man:01/anat/dseg")
     table = root / "derivatives" / "man" / "desc-aseg_dseg.tsv"
     table.write_text("index\tname\tcolor\n1\tliver\t#fff\n2\tspleen\t#000\n")
-    assert read_bids(root).classes == ("background", "liver", "spleen")
+    assert find_bids(root).checked().classes == ("background", "liver", "spleen")
     table.write_text("index\tname\n1\tliver\n4\tspleen\n")
     with pytest.raises(DatasetError, match=r"desc-aseg_dseg\.tsv' must be 0, 1, 2 .*got 0, 1, 4"):
-        read_bids(root)
+        find_bids(root).checked()
     table.write_text("id\tname\n1\tliver\n")
     with pytest.raises(DatasetError, match="columns index and name are needed"):
-        read_bids(root)
+        find_bids(root).checked()
 
 
 def test_without_labels_there_are_scans(touch: Touch) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from medtransfer.data.decathlon import read_decathlon
-from medtransfer.data.table import read_table
+from medtransfer.data.decathlon import find_decathlon
+from medtransfer.data.table import find_table
 from medtransfer.errors import DatasetError
 
 Write = Callable[..., Path]
@@ -42,16 +42,16 @@ def write(tmp_path: Path) -> Write:
 
 
 def test_a_decathlon_folder_gives_cases_channels_and_classes(write: Write) -> None:
-    layout = read_decathlon(write())
+    layout = find_decathlon(write()).checked()
     assert [case.id for case in layout.cases] == ["c0", "c1", "c2"]
     assert (layout.channels, layout.classes) == (("T1", "T2"), ("background", "liver"))
     assert layout.task == "segmentation"
-    assert read_decathlon(layout.path) == layout  # the file itself may be named too
+    assert find_decathlon(layout.path).checked() == layout  # the file itself may be named too
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the hippocampus data are not here")
 def test_the_real_hippocampus_is_read() -> None:
-    layout = read_decathlon(REAL)
+    layout = find_decathlon(REAL).checked()
     assert len(layout.cases) == 200
     assert layout.classes == ("background", "Anterior", "Posterior")
     assert layout.warnings == ()
@@ -71,7 +71,7 @@ def test_the_real_hippocampus_is_read() -> None:
 )
 def test_d01_a_wrong_dataset_json_is_refused_by_field(write: Write, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(DatasetError, match=said) as raised:
-        read_decathlon(write(**changes))
+        find_decathlon(write(**changes)).checked()
     assert raised.value.exit_code == 3
 
 
@@ -82,32 +82,32 @@ def test_d01_a_missing_or_broken_dataset_json(tmp_path: Path, text: str | None, 
     if text is not None:
         (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(DatasetError, match=said):
-        read_decathlon(tmp_path)
+        find_decathlon(tmp_path).checked()
 
 
 def test_d02_missing_files_are_all_named_and_extra_ones_warned_of(write: Write) -> None:
     root = write()
     (root / "imagesTr" / "extra.nii.gz").touch()
-    assert [text.split("/")[-1] for text in read_decathlon(root).warnings] == [
+    assert [text.split("/")[-1] for text in find_decathlon(root).checked().warnings] == [
         "extra.nii.gz is not listed in dataset.json"
     ]
     (root / "imagesTr" / "c0.nii.gz").unlink()
     (root / "labelsTr" / "c2.nii.gz").unlink()
     with pytest.raises(DatasetError, match=r"imagesTr/c0.* missing; .*labelsTr/c2.* missing"):
-        read_decathlon(root)
+        find_decathlon(root).checked()
 
 
 def test_d03_a_case_listed_twice(write: Write) -> None:
     twice = {"image": "./imagesTr/c0.nii.gz", "label": "./labelsTr/c0.nii.gz"}
     with pytest.raises(DatasetError, match="'c0' is listed twice"):
-        read_decathlon(write(training=[twice, twice], numTraining=2))
+        find_decathlon(write(training=[twice, twice], numTraining=2)).checked()
 
 
 @pytest.mark.parametrize("name", ["../c0.nii.gz", "imagesTr/../../c0.nii.gz", "/etc/passwd"])
 def test_d05_a_path_that_leads_out_is_refused(write: Write, name: str) -> None:
     entry = {"image": name, "label": "./labelsTr/c0.nii.gz"}
     with pytest.raises(DatasetError, match="leads out of the dataset's folder"):
-        read_decathlon(write(training=[entry], numTraining=1))
+        find_decathlon(write(training=[entry], numTraining=1)).checked()
 
 
 def test_d08_files_of_macos_are_ignored(write: Write) -> None:
@@ -117,7 +117,7 @@ def test_d08_files_of_macos_are_ignored(write: Write) -> None:
     listing["training"].append({"image": "./imagesTr/._c0.nii.gz", "label": "./labelsTr/._c0.nii.gz"})
     listing["numTraining"] = 4
     (root / "dataset.json").write_text(json.dumps(listing))
-    layout = read_decathlon(root)
+    layout = find_decathlon(root).checked()
     assert (len(layout.cases), layout.warnings) == (3, ())
 
 
@@ -138,7 +138,7 @@ def write_table(folder: Path, text: str, files: str = "abcd") -> Path:
     ],
 )
 def test_d09_bom_semicolons_crlf_and_blank_rows_are_understood(tmp_path: Path, text: str) -> None:
-    layout = read_table(write_table(tmp_path, text))
+    layout = find_table(write_table(tmp_path, text)).checked()
     assert [(case.id, case.label, case.patient, case.part) for case in layout.cases] == [
         ("a", 0, "p1", "train"),
         ("b", 1, "p2", "val"),
@@ -148,7 +148,7 @@ def test_d09_bom_semicolons_crlf_and_blank_rows_are_understood(tmp_path: Path, t
 
 
 def test_channel_files_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    layout = read_table(write_table(tmp_path, "image2,label,image\nb.nii,1,a.nii\nd.nii,10,c.nii\n"))
+    layout = find_table(write_table(tmp_path, "image2,label,image\nb.nii,1,a.nii\nd.nii,10,c.nii\n")).checked()
     assert [file.name for file in layout.cases[0].images] == ["a.nii", "b.nii"]
     assert layout.channels == ("image", "image2")
     assert layout.classes == ("1", "10")
@@ -168,10 +168,10 @@ def test_channel_files_come_in_the_order_of_their_numbers(tmp_path: Path) -> Non
 )
 def test_d09_l12_a_wrong_table_is_refused_by_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DatasetError, match=said):
-        read_table(write_table(tmp_path, text))
+        find_table(write_table(tmp_path, text)).checked()
 
 
 def test_d09_a_table_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes(b"image,label\n\xff.nii,1\n")
     with pytest.raises(DatasetError, match="not UTF-8 at byte 12"):
-        read_table(tmp_path / "table.csv")
+        find_table(tmp_path / "table.csv").checked()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medtransfer.data.layouts import find_layout
-from medtransfer.data.nnunet import find_nnunet, read_nnunet
+from medtransfer.data.nnunet import find_nnunet
 from medtransfer.data.scans import read_scans
 from medtransfer.data.splits import split_cases
 from medtransfer.errors import ConfigError, DatasetError
@@ -36,9 +36,9 @@ def write(tmp_path: Path) -> Write:
 
 
 def test_cases_have_a_file_per_channel(write: Write) -> None:
-    layout = read_nnunet(
+    layout = find_nnunet(
         write(channel_names={"1": "FLAIR", "0": "T1"}, labels={"tumour": 2, "edema": 1, "background": 0})
-    )
+    ).checked()
     assert [file.name for file in layout.cases[1].images] == ["case_1_0000.nii.gz", "case_1_0001.nii.gz"]
     assert (layout.cases[1].id, Path(str(layout.cases[1].label)).name) == ("case_1", "case_1.nii.gz")
     assert (layout.channels, layout.classes) == (("T1", "FLAIR"), tuple(LABELS))
@@ -75,7 +75,7 @@ def test_d07_a_channel_gap_is_named(write: Write) -> None:
 )
 def test_d01_a_wrong_dataset_json_is_refused_by_field(write: Write, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(DatasetError, match=said):
-        read_nnunet(write(**changes))
+        find_nnunet(write(**changes)).checked()
 
 
 def test_l13_overlapping_regions_are_refused_with_a_way_out(write: Write) -> None:
@@ -90,7 +90,7 @@ def test_a_label_to_ignore_is_known_and_not_trained_on(write: Write) -> None:
     from medtransfer.data.dataset import LayoutDataset
 
     root = write(labels={**LABELS, "ignore": 3})
-    layout = read_nnunet(root)
+    layout = find_nnunet(root).checked()
     assert (layout.classes, layout.ignore) == (tuple(LABELS), 3)
     with pytest.raises(DatasetError, match=r"'ignore' \(3\), but losses count every voxel"):
         LayoutDataset(root)
@@ -122,12 +122,12 @@ def test_d05_listed_cases_may_not_lead_out(write: Write) -> None:
     files = ["imagesTr/case_0_0000.nii.gz", "imagesTr/case_2_0001.nii.gz"]
     listed = {"a": {"images": files, "label": "labelsTr/case_0.nii.gz"}}
     root = write(dataset=listed, numTraining=1)
-    assert [file.name for file in read_nnunet(root).cases[0].images] == [name.split("/")[1] for name in files]
+    assert [file.name for file in find_nnunet(root).checked().cases[0].images] == [name.split("/")[1] for name in files]
     listed["a"]["images"] = [files[0], "../x.nii.gz"]
     document = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps({**document, "dataset": listed}))
     with pytest.raises(DatasetError, match=r"'\.\./x\.nii\.gz' leads out"):
-        read_nnunet(root)
+        find_nnunet(root).checked()
 
 
 def test_d06_a_dataset_without_cases(write: Write) -> None:
@@ -146,14 +146,14 @@ def test_d04_wrong_folds_are_refused(write: Write, folds: Any, said: str) -> Non
     root = write()
     (root / "splits_final.json").write_text(json.dumps(folds))
     with pytest.raises(DatasetError, match=said):
-        read_nnunet(root)
+        find_nnunet(root).checked()
 
 
 def test_folds_of_splits_final_are_used(write: Write) -> None:
     root = write()
     stated = [{"train": ["case_0", "case_1"], "val": ["case_2"]}, {"train": ["case_2"], "val": ["case_0", "case_1"]}]
     (root / "splits_final.json").write_text(json.dumps(stated))
-    layout = read_nnunet(root)
+    layout = find_nnunet(root).checked()
     for split, number in (({"fold": 1}, 1), ({}, 0)):
         train, val = split_cases(layout, split)
         assert [case.id for case in train] == stated[number]["train"]

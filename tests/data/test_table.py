@@ -12,7 +12,7 @@ import pytest
 from medtransfer.data.class_names import find_class_names, with_classes
 from medtransfer.data.dataset import LayoutDataset
 from medtransfer.data.layouts import find_layout
-from medtransfer.data.table import find_table, read_table
+from medtransfer.data.table import find_table
 from medtransfer.errors import DatasetError
 
 from .conftest import as_table
@@ -32,9 +32,9 @@ def write(tmp_path: Path) -> Write:
 
 
 def test_d09_labels_that_are_files_make_a_segmentation(write: Write) -> None:
-    layout = read_table(
+    layout = find_table(
         write("\ufeffimage;label;patient;split\r\na.nii;b.nii;p1;train\r\n;;;\r\nc.nii;d.nii;p2;val\r\n")
-    )
+    ).checked()
     assert (layout.task, layout.classes, layout.channels) == ("segmentation", (), ("image",))
     assert [(case.patient, case.part) for case in layout.cases] == [("p1", "train"), ("p2", "val")]
     assert [Path(str(case.label)).name for case in layout.cases] == ["b.nii", "d.nii"]
@@ -49,7 +49,7 @@ def test_d09_labels_that_are_files_make_a_segmentation(write: Write) -> None:
     ],
 )
 def test_columns_name_the_channels(write: Write, header: str, channels: tuple[str, ...]) -> None:
-    layout = read_table(write(f"{header},label\na.nii,b.nii,m.nii\n"))
+    layout = find_table(write(f"{header},label\na.nii,b.nii,m.nii\n")).checked()
     columns = header.split(",")
     files = ["a.nii" if columns[0].endswith(name) else "b.nii" for name in channels[:1]]
     assert layout.channels == channels
@@ -58,7 +58,9 @@ def test_columns_name_the_channels(write: Write, header: str, channels: tuple[st
 
 def test_channels_and_classes_may_be_given(write: Write) -> None:
     path = write("image,label\na.nii,m.nii\n")
-    layout = read_table(path, channels=["T1", "T2"], classes=["background", "liver"])  # one column of 4-D files
+    layout = find_table(
+        path, channels=["T1", "T2"], classes=["background", "liver"]
+    ).checked()  # one column of 4-D files
     assert (layout.channels, layout.classes) == (("T1", "T2"), ("background", "liver"))
     path = write("image,image2,label\na.nii,b.nii,m.nii\n")
     assert find_table(path, channels=["T1"]).problems == (
@@ -101,7 +103,7 @@ def test_a_column_that_is_there_twice(write: Write) -> None:
 
 def test_an_image_may_be_a_folder_of_a_series(write: Write, tmp_path: Path) -> None:
     (tmp_path / "series").mkdir()
-    assert read_table(write("image,label\nseries,m.nii\n")).cases[0].id == "series"
+    assert find_table(write("image,label\nseries,m.nii\n")).checked().cases[0].id == "series"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medtransfer.data.decathlon import read_decathlon
-from medtransfer.data.table import read_table
+from medtransfer.data.decathlon import find_decathlon
+from medtransfer.data.table import find_table
 from medtransfer.demo import template as template_module
 from medtransfer.demo.cases import HELD_OUT_FROM, LABELLED, VALIDATED, write_data
 from medtransfer.demo.template import CLASSES, Template, label_tissue, read_template
@@ -44,7 +44,7 @@ def test_every_patch_shows_its_class_at_its_centre_and_lies_below_the_held_out_p
 
 
 def test_labelled_validated_and_held_out_slices_do_not_meet(data, template):
-    cases = {case.id: case for case in read_decathlon(data.tissue).cases}
+    cases = {case.id: case for case in find_decathlon(data.tissue).checked().cases}
     spans = {}
     for name, case in cases.items():
         image, label = nib.load(case.images[0]), nib.load(case.label)
@@ -60,8 +60,8 @@ def test_labelled_validated_and_held_out_slices_do_not_meet(data, template):
 
 
 def test_the_data_room_reads_both_layouts(data):
-    assert read_decathlon(data.tissue).classes == CLASSES
-    assert set(read_table(data.patches).classes) == set(CLASSES)
+    assert find_decathlon(data.tissue).checked().classes == CLASSES
+    assert set(find_table(data.patches).checked().classes) == set(CLASSES)
 
 
 def test_tissue_is_the_likeliest_inside_the_brain():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ def test_files_and_two_models(place: Path) -> None:
     assert {"curves_1.png", "curves_2.png", "differences.png"} <= names
     assert "'=d" in (place / "out" / "evaluation.csv").read_text()
     assert "Too few cases differ" in str(found)
+
+
+def test_a_second_model_may_name_the_classes_in_another_order(place: Path) -> None:
+    cases = [{"case": case, "class": "Ill", "probabilities": {"Ill": 0.75, "Well": 0.25}} for case in SHARES]
+    write_predictions_csv(place / "other" / "predictions.csv", cases, ["Ill", "Well"])
+    evaluate(place / "table", place / "truth.csv", place / "other", **FEW).save(place / "out")
+    with (place / "out" / "evaluation.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "other"]
+    assert {(row["probability_Well"], row["probability_Ill"]) for row in rows} == {("0.25", "0.75")}
 
 
 def test_numbers_as_labels_and_classes_without_cases(place: Path) -> None:

@@ -54,6 +54,25 @@ def test_each_head_alone() -> None:
     assert evaluate("pred", "truth.csv", head="age", **FEW).task == "regression"
 
 
+def test_the_table_that_was_trained_from_is_the_reference_of_every_head() -> None:
+    rows = [f"{n}/{case}.nii.gz,masks/{case}.nii.gz,{'yes' if age > 45 else 'no'},{age}" for n, (case, (age, _)) in
+            enumerate(AGES.items())]  # fmt: skip
+    rows[1] = rows[1].replace("masks/b.nii.gz", "").replace("yes", "n/a").replace("50.0", "na")
+    for number, case in enumerate(AGES):
+        Path(str(number)).mkdir()
+        Path(f"{number}/{case}.nii.gz").touch()
+    Path("table.csv").write_text("\n".join(["image,organs,ill,age", *rows]))
+    organs = evaluate("pred", "table.csv", head="organs", classes=["1=liver"], **FEW)
+    assert [row["case"] for row in organs.table] == ["a", "c", "d", "e"]
+    assert organs.summary["pred"]["mean"]["dice"]["value"] == 1.0
+    ill = evaluate("pred", "table.csv", head="ill", **FEW)
+    assert ([row["case"] for row in ill.table], ill.models[0].extra) == (["a", "c", "d", "e"], ("b",))
+    assert ill.summary["pred"]["mean"]["accuracy"]["value"] == 0.75
+    assert [row["case"] for row in evaluate("pred", "table.csv", head="age", **FEW).table] == ["a", "c", "d", "e"]
+    with pytest.raises(DatasetError, match=r"column parts or label is missing|column label is missing"):
+        evaluate("pred", "table.csv", head="parts", **FEW)
+
+
 @pytest.mark.parametrize(
     "head, said",
     [

@@ -131,15 +131,16 @@ def test_an_error_while_writing_reaches_its_case_and_leaves_nothing_of_it(
     assert not [name for name in names(tmp_path / "out") if name.startswith("c.")]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_ends_the_batch_since_no_other_case_could_be_written(
-    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     save, saved = Prediction.save, []
 
     def full(self: Prediction, *arguments: Any) -> Any:
         saved.append(self.case)
         if self.case == "b":
-            raise ResourceError("cannot be written: no space") from OSError(errno.ENOSPC, "no space")
+            raise ResourceError("cannot be written: no space") from OSError(number, "no space")
         return save(self, *arguments)
 
     monkeypatch.setattr(Prediction, "save", full)
@@ -269,6 +270,22 @@ def test_resume_refuses_cases_of_another_model_or_other_options(
     assert bits(out) == before
     again = predict_batch(other, scans, out, resume=True, overwrite=True)
     assert set(statuses(again.report).values()) == {"done"}
+
+
+def test_resume_keeps_cases_whose_records_say_less(models: list[Path], scans: Path, tmp_path: Path) -> None:
+    predictor = Predictor(models[0], device="cpu", precision="float32")
+    predict_batch(predictor, scans / "a.nii.gz", tmp_path / "out")
+    file = tmp_path / "out" / "a.json"
+    record = json.loads(file.read_text())
+    options = record["run"]["made_from"]["options"]
+    assert (options["precision"], options.pop("compiled")) == ("float32", False)
+    options["precision"] = "torch.float32"
+    file.write_text(json.dumps(record))
+    again = predict_batch(predictor, scans / "a.nii.gz", tmp_path / "out", resume=True)
+    assert statuses(again.report) == {"a": "kept"}
+    other = Predictor(models[0], device="cpu", precision="bfloat16")
+    with pytest.raises(OutputExistsError, match=r"with other options: precision float32 \(now bfloat16\)"):
+        predict_batch(other, scans / "a.nii.gz", tmp_path / "out", resume=True)
 
 
 def test_resume_needs_a_model_that_can_be_told_from_others(predictor: Predictor, scans: Path, tmp_path: Path) -> None:

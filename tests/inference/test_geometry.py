@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medtransfer.inference.assemble import Stream, assemble
+from medtransfer.inference.assemble import Stream, assemble_heads
 from medtransfer.inference.predictor import Predictor
 from medtransfer.volumes.grid import Grid
 from medtransfer.volumes.prepare import prepare
@@ -75,7 +75,7 @@ def test_labels_row_by_row_are_the_argmax_of_the_restored_logits(
     image = nib.Nifti1Image(np.zeros(shape, np.float32), build_affine(orientation, (1.0, 1.5, 2.0)))
     ready = prepare(read_volume(image), "RAS", wanted, NONE)
     logits = torch.randn(4, *ready.grid.shape, generator=torch.Generator().manual_seed(0))
-    found = assemble([Stream(logits.movedim(axis + 1, 1).split(2, dim=1), ready.regrid, axis)], 4)
+    (found,) = assemble_heads([Stream(logits.movedim(axis + 1, 1).split(2, dim=1), ready.regrid, axis)], [4])
     expected = ready.restore_logits(logits)
     # kept as float16, less the largest
     np.testing.assert_allclose(found.logits, expected - expected.max(0), atol=1e-4, rtol=1e-3)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import medtransfer as mt
 from medtransfer.lowering import slabs
 from medtransfer.lowering.lower import lower
 from medtransfer.lowering.slabs import Slabs
+from medtransfer.model_zoo.layers import to_size
 
 
 @pytest.fixture
@@ -76,3 +78,33 @@ def test_maps_that_do_not_lie_on_each_other_are_not_cut(network: nn.Module, skip
     maps = [coarse if scale == (1, 1, 1) else fine for scale in found.scales]
     assert found._coarsest(tuple(maps)) == (4, 4, 4)
     assert found._coarsest((*maps[:-1], torch.empty(1, 1, *skip))) is None
+
+
+class Resized(nn.Module):
+    """A decoder's last steps, whose upsampled map gets the skip's size, or one that was written down."""
+
+    in_channels, output_stride, architecture = 1, 16, "made by hand"
+
+    def __init__(self, size: tuple[int, ...] | None) -> None:
+        super().__init__()
+        self.size = size
+        self.first, self.skip = nn.Conv3d(1, 16, 3, 2, 1), nn.Conv3d(1, 16, 1)
+        self.up, self.head = nn.ConvTranspose3d(16, 16, 2, 2), nn.Conv3d(16, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, 1, 16, 16, 32) -> (1, 2, 16, 16, 32)."""
+        up = to_size(F.relu(self.up(F.relu(self.first(x)))), self.size or x.shape[2:], "trilinear")
+        return self.head(F.relu(up + self.skip(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("size", [None, (16, 16, 32)])
+def test_a_size_that_was_written_down_is_not_cut(size: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Resized(size).eval()
+    lowered = lower(network)
+    assert lowered is not None
+    (found,) = [part for part in lowered.children() if isinstance(part, Slabs)] or [None]
+    assert (found is None) == (size is not None)
+    monkeypatch.setattr(slabs, "CACHED", 0)
+    x = torch.randn(1, 1, 16, 16, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(lowered(x), network(x), atol=1e-5, rtol=1e-4)

@@ -17,8 +17,8 @@ from torch import nn
 from medtransfer import load
 from medtransfer.data.sampler import CaseSampler
 from medtransfer.errors import ConfigError, DatasetError
-from medtransfer.training import distributed
-from medtransfer.training.distributed import check_same_data
+from medtransfer.training import agreement, distributed
+from medtransfer.training.agreement import check_same_data
 from medtransfer.training.norms import synchronise_without_cuda
 from medtransfer.training.run import run
 
@@ -173,7 +173,7 @@ def test_too_few_draws_for_all_processes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_processes_with_other_data_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     loaders: Any = {"val_dataloader": torch.utils.data.DataLoader([1, 2, 3])}
-    monkeypatch.setattr(distributed, "all_gather_object", lambda own: [own, {"val_dataloader": (2, ["0", "1"])}])
+    monkeypatch.setattr(agreement, "all_gather_object", lambda own: [own, {"val_dataloader": (2, ["0", "1"])}])
     with pytest.raises(DatasetError, match="val_dataloader of process 1 has 2 cases in 2 batches, others 3 in 3"):
         check_same_data(loaders)
 

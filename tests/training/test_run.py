@@ -47,7 +47,7 @@ def assert_equal_weights(first: dict[str, torch.Tensor], second: dict[str, torch
 
 
 def test_training_leaves_a_folder_that_predicts(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = train(train_cfg__max_epochs=3)
+    folder = train(train_cfg__max_epochs=3, card__license="CC-BY-4.0")
     names = {path.name for path in folder.iterdir()}
     assert {"epoch_2.pth", "epoch_3.pth", "last_checkpoint", "best", "report.json", "progress.png"} <= names
     assert "epoch_1.pth" not in names  # two are kept
@@ -60,7 +60,8 @@ def test_training_leaves_a_folder_that_predicts(train: Train, capsys: pytest.Cap
     report = json.loads((folder / "report.json").read_text())
     assert report["best"]["score"] == pytest.approx(card.metrics["dice/mean"])
     assert [row["step"] for row in report["validations"]] == [2, 4, 6]
-    assert len(report["training_cases"]) == 4
+    assert len(report["training_cases"]) == 4 == card.training_cases
+    assert (card.license, card.intended_use) == ("CC-BY-4.0", None)
     model = mt.load(folder / "best")
     assert model(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 2, 16, 16, 16)
     captured = capsys.readouterr()

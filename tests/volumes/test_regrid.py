@@ -84,7 +84,7 @@ def test_i22_no_change_of_spacing_is_the_identity_bit_for_bit(
     array = np.random.default_rng(0).integers(0, 1000, shape)
     image = nib.Nifti1Image(array.astype(np.float32), build_affine(stored, spacing, degrees))
     ready = prepare(read_volume(image), working, None, NONE)
-    np.testing.assert_array_equal(ready.restore_labels(ready.array[0].astype(int)), array)
+    np.testing.assert_array_equal(ready.regrid.backward_labels(ready.array[0].astype(int)), array)
     np.testing.assert_array_equal(ready.restore_logits(torch.from_numpy(ready.array))[0], array.astype(np.float32))
     np.testing.assert_array_equal(prepare_labels(array, ready.source_grid, working), ready.array[0].astype(np.int32))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -156,6 +156,15 @@ def fcn_arguments(tensors: Mapping[str, Tensor], stride: int) -> dict[str, Any]:
     return {"head_type": "fcn", **({"fcn_stride": stride >> len(skips)} if skips else {})}
 
 
+def one_or_each(sizes: Sequence[int]) -> int | list[int]:
+    """Sizes along the axes as arguments of the zoo have them: one number where all are equal.
+
+    >>> one_or_each((3, 3, 3)), one_or_each((1, 3, 3))
+    (3, [1, 3, 3])
+    """
+    return sizes[0] if len(set(sizes)) == 1 else list(sizes)
+
+
 def strip_prefixes(keys: Iterable[str]) -> dict[str, str]:
     """Keys -> keys without wrapper prefixes, each stripped as often as it leads.
 
@@ -165,8 +174,21 @@ def strip_prefixes(keys: Iterable[str]) -> dict[str, str]:
     return {key: key[_WRAPPED.match(key).end() :] for key in keys}  # type: ignore[union-attr]
 
 
-def renamed_by(rules: Iterable[tuple[re.Pattern[str], str]], key: str) -> str:
-    """A key after the first of the rules (pattern, replacement) that matches its start; as it is if none does."""
+#: (pattern, replacement), of which the first that matches a key's start is taken
+Rules = tuple[tuple[re.Pattern[str], str], ...]
+
+
+def rename_rules(*rules: tuple[str, str]) -> Rules:
+    """Rules for :func:`renamed_by`, of patterns and replacements as ``re.sub`` takes them."""
+    return tuple((re.compile(pattern), name) for pattern, name in rules)
+
+
+def renamed_by(rules: Rules, key: str) -> str:
+    r"""A key after the first of the rules that matches its start; as it is if none does.
+
+    >>> renamed_by(rename_rules((r"fc\.", "head_fc."), (r"f", "g")), "fc.weight")
+    'head_fc.weight'
+    """
     for pattern, name in rules:
         if pattern.match(key):
             return pattern.sub(name, key, count=1)

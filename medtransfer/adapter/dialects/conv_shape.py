@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ...model_zoo.conv_encoder import RESIDUAL_BLOCKS, WIDTHS
-from .base import Home, fcn_arguments
+from .base import Home, fcn_arguments, one_or_each
 
 _UNIT = re.compile(r"stage(\d+)\.(\d+)\.conv(\d?)\.weight")
 _NORMS = {"bn": "BN", "in": "IN", "gn": "GN"}
@@ -33,7 +33,7 @@ def conv_home(tensors: Mapping[str, Tensor], note: str = "", **known: Any) -> Ho
     volumes = {} if segments else fcn_arguments(tensors, stride=1 << len(channels) - 1)
     found = {
         "channels": channels,
-        "kernel_sizes": _alike([_plain(max((c.shape[2:] for c in units[0]), key=sum)) for units in stages]),
+        "kernel_sizes": _alike([one_or_each(max((c.shape[2:] for c in units[0]), key=sum)) for units in stages]),
         **({} if first.ndim == 5 else {"conv_cfg": {"type": f"Conv{first.ndim - 2}d"}}),
         **(_residual(stages, tensors) if residual else _stacked(stages)),
         **_layers(tensors, residual),
@@ -109,7 +109,7 @@ def _decoder(tensors: Mapping[str, Tensor], channels: Sequence[int], residual: b
         int(m[1]) for m in (re.fullmatch(r"decoder_(\d+)\.conv\.\d+\.conv\.weight", n) for n in tensors) if m
     )
     ups = [tensors.get(f"decoder_{level}.up.weight") for level in levels]
-    kernels = [_plain(up.shape[2:]) for up in ups if up is not None]
+    kernels = [one_or_each(up.shape[2:]) for up in ups if up is not None]
     below = all(up is not None and up.shape[1] == channels[i + 1] for i, up in enumerate(ups))
     skips = all(up is not None and up.shape[1] == channels[i] for i, up in enumerate(ups))
     skip = tensors.get("input_skip.conv.weight")
@@ -135,10 +135,6 @@ def _has_skips(tensors: Mapping[str, Tensor], channels: Sequence[int]) -> bool:
         if up is None or joined is None or joined.shape[1] <= width:
             return False
     return len(channels) > 1
-
-
-def _plain(kernel: Sequence[int]) -> int | list[int]:
-    return kernel[0] if len(set(kernel)) == 1 else list(kernel)
 
 
 def _alike(values: list[Any]) -> Any:

@@ -9,23 +9,20 @@ from typing import Any
 from torch import Tensor
 
 from ...model_zoo.names import GENESIS
-from .base import Dialect, Home, Written, renamed_by
+from .base import Dialect, Home, Written, rename_rules, renamed_by
 from .conv_shape import conv_home
 
 NOTE = (
     "Models Genesis normalises with the statistics of the batch, in evaluation too (so the file's running statistics "
     "are never read), and takes a sigmoid of what its head gives; its weights are for non-commercial use"
 )
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"down_tr(\d+)\.ops\.(\d)\.conv1\.", r"stage{level \1}.\2.conv."),
-        (r"down_tr(\d+)\.ops\.(\d)\.bn1\.", r"stage{level \1}.\2.bn."),
-        (r"up_tr(\d+)\.up_conv\.", r"decoder_{level \1}.up."),
-        (r"up_tr(\d+)\.ops\.(\d)\.conv1\.", r"decoder_{level \1}.conv.\2.conv."),
-        (r"up_tr(\d+)\.ops\.(\d)\.bn1\.", r"decoder_{level \1}.conv.\2.bn."),
-        (r"out_tr\.final_conv\.", "final_layer.1."),
-    )
+_RULES = rename_rules(
+    (r"down_tr(\d+)\.ops\.(\d)\.conv1\.", r"stage{level \1}.\2.conv."),
+    (r"down_tr(\d+)\.ops\.(\d)\.bn1\.", r"stage{level \1}.\2.bn."),
+    (r"up_tr(\d+)\.up_conv\.", r"decoder_{level \1}.up."),
+    (r"up_tr(\d+)\.ops\.(\d)\.conv1\.", r"decoder_{level \1}.conv.\2.conv."),
+    (r"up_tr(\d+)\.ops\.(\d)\.bn1\.", r"decoder_{level \1}.conv.\2.bn."),
+    (r"out_tr\.final_conv\.", "final_layer.1."),
 )
 _STATISTICS = re.compile(r".*\.bn1\.(running_mean|running_var|num_batches_tracked)")
 

@@ -7,19 +7,16 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .base import Home, Written, renamed_by
+from .base import Home, Written, rename_rules, renamed_by
 from .resnet import HEADS, ResNetDialect
 from .resnet_shape import resnet_home
 
 #: torchvision's VideoResNet wraps every convolution and its norm in a Sequential
-_VIDEO_RESNET = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"stem\.0\.", "conv1."),
-        (r"stem\.1\.", "bn1."),
-        (r"(layer\d\.\d+)\.conv(\d)\.0\.", r"\1.conv\2."),
-        (r"(layer\d\.\d+)\.conv(\d)\.1\.", r"\1.bn\2."),
-    )
+_VIDEO_RESNET = rename_rules(
+    (r"stem\.0\.", "conv1."),
+    (r"stem\.1\.", "bn1."),
+    (r"(layer\d\.\d+)\.conv(\d)\.0\.", r"\1.conv\2."),
+    (r"(layer\d\.\d+)\.conv(\d)\.1\.", r"\1.bn\2."),
 )
 _VIDEO_BLOCK = "layer1.0.conv1.0.weight"
 

@@ -8,22 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import Home, Written, renamed_by
+from .base import Home, Written, rename_rules, renamed_by
 from .resnet import ResNetDialect
 from .resnet_shape import resnet_home
 
 #: mmsegmentation's and mmdetection's deep stem is one Sequential; mmpretrain's is three ConvModules, as here
-_RULES = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"head\.fc\.", "head_fc."),
-        (r"stem\.0\.(?=weight)", "stem.0.conv."),
-        (r"stem\.1\.(?=weight|bias|running|num)", "stem.0.bn."),
-        (r"stem\.3\.", "stem.1.conv."),
-        (r"stem\.4\.", "stem.1.bn."),
-        (r"stem\.6\.", "stem.2.conv."),
-        (r"stem\.7\.", "stem.2.bn."),
-    )
+_RULES = rename_rules(
+    (r"head\.fc\.", "head_fc."),
+    (r"stem\.0\.(?=weight)", "stem.0.conv."),
+    (r"stem\.1\.(?=weight|bias|running|num)", "stem.0.bn."),
+    (r"stem\.3\.", "stem.1.conv."),
+    (r"stem\.4\.", "stem.1.bn."),
+    (r"stem\.6\.", "stem.2.conv."),
+    (r"stem\.7\.", "stem.2.bn."),
 )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import TransferError
-from .base import Dialect, Home, Written
+from .base import Dialect, Home, Written, rename_rules, renamed_by
 from .conv_shape import conv_home
 from .nnunet_plans import (
     Plans,
@@ -20,6 +20,7 @@ from .nnunet_plans import (
     geometry,
     intensity,
     layer_arguments,
+    mirror_axes,
     read_plans,
 )
 
@@ -27,23 +28,20 @@ _UNIT = r"(?:stages\.\d+\.(?:0\.convs\.\d+\.conv|blocks\.\d+\.conv1\.conv)|decod
 #: where the same tensors stand again: in the decoder's reference to the encoder, in a wrapper's to both
 _AGAIN = re.compile(r"(?:architecture\.)?(?:decoder\.encoder\.|encoder\.)?")
 _ALL_MODULES = re.compile(r"\.all_modules\.(\d+)\.")
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"stem\.convs\.(\d+)\.conv\.", r"stem.\1.conv."),
-        (r"stem\.convs\.(\d+)\.norm\.", r"stem.\1.{norm}."),
-        (r"stages\.(\d+)\.0\.convs\.(\d+)\.conv\.", r"stage\1.\2.conv."),
-        (r"stages\.(\d+)\.0\.convs\.(\d+)\.norm\.", r"stage\1.\2.{norm}."),
-        (r"stages\.(\d+)\.blocks\.(\d+)\.conv(\d)\.conv\.", r"stage\1.\2.conv\3."),
-        (r"stages\.(\d+)\.blocks\.(\d+)\.conv(\d)\.norm\.", r"stage\1.\2.{norm}\3."),
-        (r"stages\.(\d+)\.blocks\.(\d+)\.skip\.(\d)\.conv\.", r"stage\1.\2.downsample.\3."),
-        (r"stages\.(\d+)\.blocks\.(\d+)\.skip\.0\.norm\.", r"stage\1.\2.downsample.1."),
-        (r"stages\.(\d+)\.blocks\.(\d+)\.skip\.1\.norm\.", r"stage\1.\2.downsample.2."),
-        (r"decoder\.transpconvs\.(\d+)\.", r"decoder_{level \1}.up."),
-        (r"decoder\.stages\.(\d+)\.convs\.(\d+)\.conv\.", r"decoder_{level \1}.conv.\2.conv."),
-        (r"decoder\.stages\.(\d+)\.convs\.(\d+)\.norm\.", r"decoder_{level \1}.conv.\2.{norm}."),
-        (r"decoder\.seg_layers\.(\d+)\.", r"{head \1}"),
-    )
+_RULES = rename_rules(
+    (r"stem\.convs\.(\d+)\.conv\.", r"stem.\1.conv."),
+    (r"stem\.convs\.(\d+)\.norm\.", r"stem.\1.{norm}."),
+    (r"stages\.(\d+)\.0\.convs\.(\d+)\.conv\.", r"stage\1.\2.conv."),
+    (r"stages\.(\d+)\.0\.convs\.(\d+)\.norm\.", r"stage\1.\2.{norm}."),
+    (r"stages\.(\d+)\.blocks\.(\d+)\.conv(\d)\.conv\.", r"stage\1.\2.conv\3."),
+    (r"stages\.(\d+)\.blocks\.(\d+)\.conv(\d)\.norm\.", r"stage\1.\2.{norm}\3."),
+    (r"stages\.(\d+)\.blocks\.(\d+)\.skip\.(\d)\.conv\.", r"stage\1.\2.downsample.\3."),
+    (r"stages\.(\d+)\.blocks\.(\d+)\.skip\.0\.norm\.", r"stage\1.\2.downsample.1."),
+    (r"stages\.(\d+)\.blocks\.(\d+)\.skip\.1\.norm\.", r"stage\1.\2.downsample.2."),
+    (r"decoder\.transpconvs\.(\d+)\.", r"decoder_{level \1}.up."),
+    (r"decoder\.stages\.(\d+)\.convs\.(\d+)\.conv\.", r"decoder_{level \1}.conv.\2.conv."),
+    (r"decoder\.stages\.(\d+)\.convs\.(\d+)\.norm\.", r"decoder_{level \1}.conv.\2.{norm}."),
+    (r"decoder\.seg_layers\.(\d+)\.", r"{head \1}"),
 )
 
 
@@ -104,6 +102,7 @@ class NNUNetDialect(Dialect):
             "input_channels": channel_names(plans.dataset, in_channels),
             "classes": named,
             "intensity": scheme,
+            "mirror_axes": mirror_axes(written.metadata),
             **geometry(plans)[0],
         }
         return {name: value for name, value in stated.items() if value is not None}
@@ -150,7 +149,7 @@ def _refuse_differing(written: Written, keys: list[str]) -> None:
 
 
 def _zoo_name(first: str, norm: str, levels: int) -> str:
-    name = next((pattern.sub(name, first, count=1) for pattern, name in _RULES if pattern.match(first)), first)
+    name = renamed_by(_RULES, first)
     name = re.sub(r"\{level (\d+)\}", lambda found: str(levels - 1 - int(found[1])), name)
     # the deepest comes first; that of the highest resolution is the network's output
     heads = {levels - 1: "final_layer.1."}

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ...intensity import Intensity
+from .base import one_or_each
 
 #: activations that the zoo has under the same name (the last part of ``torch.nn.LeakyReLU``)
 ACTIVATIONS = ("LeakyReLU", "ReLU", "ELU", "GELU", "SiLU")
@@ -72,7 +73,7 @@ def first_stride(architecture: Mapping[str, Any], ndim: int) -> int | list[int]:
     strides = architecture.get("strides")
     first = strides[0] if isinstance(strides, list | tuple) and strides else 1
     if isinstance(first, list | tuple) and len(first) == ndim:
-        return int(first[0]) if len(set(first)) == 1 else [int(step) for step in first]
+        return one_or_each([int(step) for step in first])
     return first if isinstance(first, int) else 1
 
 
@@ -138,6 +139,17 @@ def geometry(plans: Plans) -> tuple[dict[str, Any], str]:
         f"orientation={code!r} and spacing {sizes} mm"
     )
     return {**fields, **({"spacing": spacing} if len(set(spacing)) == 1 else {})}, note
+
+
+def mirror_axes(metadata: Mapping[str, Any]) -> list[int] | None:
+    """The axes of the network along which prediction may mirror a scan, as training did; None if the file does not say.
+
+    >>> mirror_axes({"inference_allowed_mirroring_axes": (0, 1)}), mirror_axes({})
+    ([0, 1], None)
+    """
+    given = metadata.get("inference_allowed_mirroring_axes")
+    axes = [axis for axis in sequence(given) if isinstance(axis, int) and 0 <= axis <= 2]
+    return axes if isinstance(given, list | tuple) and len(axes) == len(given) <= 3 else None
 
 
 def _are_names(names: Sequence[str], count: int | None) -> bool:

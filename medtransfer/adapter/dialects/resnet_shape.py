@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ...model_zoo.resnet import STAGES
-from .base import Home, fcn_arguments
+from .base import Home, fcn_arguments, one_or_each
 
 _UNIT = re.compile(r"layer(\d)\.(\d+)\.conv(\d)\.weight")
 _DEFAULTS = {
@@ -105,7 +105,7 @@ def _encoder(tensors: Mapping[str, Tensor], stem: Tensor) -> dict[str, Any]:
     first_units = tensors["layer1.0.conv1.weight"]
     return {
         **_shortcuts(tensors, blocks, first_units),
-        **({} if deep else {"stem_kernel": _plain(tuple(stem.shape[2:]))}),
+        **({} if deep else {"stem_kernel": one_or_each(stem.shape[2:])}),
         "deep_stem": deep,
         "pool": "conv" if "maxpool.conv.weight" in tensors else "max",
         "stem_channels": tensors["stem.2.conv.weight"].shape[0] if deep else stem.shape[0],
@@ -143,9 +143,5 @@ def _decoder(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return found
     if max(kernels[0]) == 1 and "maxpool.conv.weight" not in tensors:
         found["pool"] = "none"
-    strides = [_plain(kernel) for kernel in kernels[1:]]
+    strides = [one_or_each(kernel) for kernel in kernels[1:]]
     return {**found, "strides": [1, *strides]}
-
-
-def _plain(kernel: tuple[int, ...]) -> int | list[int]:
-    return kernel[0] if len(set(kernel)) == 1 else list(kernel)

@@ -7,21 +7,18 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .base import Dialect, Home, Written, renamed_by
+from .base import Dialect, Home, Written, rename_rules, renamed_by
 from .resnet_shape import resnet_home
 
-#: key pattern -> the zoo's ResNet name; the first that matches is taken
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"encoder_0\.(\d)\.(conv|bn|gn|in|activate)\.", r"stem.\1.\2."),
-        (r"encoder_0\.0\.", "conv1."),
-        (r"encoder_0\.1\.", "{norm}1."),
-        (r"encoder_0\.2\.", "act."),
-        (r"encoder_1\.0\.", "maxpool."),
-        (r"encoder_1\.1\.", "layer1."),
-        (r"encoder_(\d)\.", r"layer\1."),
-    )
+#: to the zoo's ResNet names
+_RULES = rename_rules(
+    (r"encoder_0\.(\d)\.(conv|bn|gn|in|activate)\.", r"stem.\1.\2."),
+    (r"encoder_0\.0\.", "conv1."),
+    (r"encoder_0\.1\.", "{norm}1."),
+    (r"encoder_0\.2\.", "act."),
+    (r"encoder_1\.0\.", "maxpool."),
+    (r"encoder_1\.1\.", "layer1."),
+    (r"encoder_(\d)\.", r"layer\1."),
 )
 
 

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from .base import Home, Written, renamed_by
+from .base import Home, Written, rename_rules, renamed_by
 from .resnet import HEADS, ResNetDialect
 from .resnet_shape import resnet_home
 
 #: timm's deep stem is one Sequential and the plain stem's norm, its pooled shortcut in a stage of stride 1 an Identity
-_DEEP_STEM = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"conv1\.0\.", "stem.0.conv."),
-        (r"conv1\.1\.", "stem.0.bn."),
-        (r"conv1\.3\.", "stem.1.conv."),
-        (r"conv1\.4\.", "stem.1.bn."),
-        (r"conv1\.6\.", "stem.2.conv."),
-        (r"bn1\.", "stem.2.bn."),
-    )
+_DEEP_STEM = rename_rules(
+    (r"conv1\.0\.", "stem.0.conv."),
+    (r"conv1\.1\.", "stem.0.bn."),
+    (r"conv1\.3\.", "stem.1.conv."),
+    (r"conv1\.4\.", "stem.1.bn."),
+    (r"conv1\.6\.", "stem.2.conv."),
+    (r"bn1\.", "stem.2.bn."),
 )
-_UNPOOLED = (
-    (re.compile(r"layer1\.0\.downsample\.1\."), "layer1.0.downsample.0."),
-    (re.compile(r"layer1\.0\.downsample\.2\."), "layer1.0.downsample.1."),
+_UNPOOLED = rename_rules(
+    (r"layer1\.0\.downsample\.1\.", "layer1.0.downsample.0."),
+    (r"layer1\.0\.downsample\.2\.", "layer1.0.downsample.1."),
 )
 
 

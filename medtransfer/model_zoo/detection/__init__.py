@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from .fpn import FeaturePyramidNetwork
     from .matcher import AnchorMatcher, Matcher
     from .nms import batched_nms, box_iou, soft_nms
+    from .retinanet import RetinaNet, RetinaNetHead
     from .roi_align import MultiScaleRoIAlign
+    from .roi_heads import FastRCNNPredictor, RoIHeads, TwoMLPHead
+    from .rpn import RegionProposalNetwork, RPNHead
     from .sampler import BalancedPositiveNegativeSampler, build_sampler
     from .transform import DetectorTransform, ImageList
 
@@ -76,3 +79,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

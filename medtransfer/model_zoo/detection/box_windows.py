@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -34,7 +33,6 @@ def detect_in_windows(
     if len(found) == 1:
         return found[0]
     # brings scipy, which the networks without boxes and those that see the whole scan need not wait for
-    joined: BoxSet = import_module(".box_joining", __package__).join_windows(
-        found, torch.tensor(ends, dtype=torch.float64), image.shape[1:], threshold
-    )
-    return joined
+    from .box_joining import join_windows
+
+    return join_windows(found, torch.tensor(ends, dtype=torch.float64), image.shape[1:], threshold)

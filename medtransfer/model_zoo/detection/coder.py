@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...devices import at_least_float32
 from ...errors import ModelError
 
 _NOT_FINITE = "Look for boxes without extent in the targets, or lower the learning rate"
@@ -18,7 +19,8 @@ class BoxCoder:
 
     A box is coded by the shift of its centre, in extents of the reference box, and by the logarithm of the ratio of
     extents: (centre axis 0, ..., extent axis 0, ...), each times its weight. The values are those of MONAI's coder to
-    the last bit, without the seconds that the import of MONAI takes; in half precision it computes in float32.
+    the last bit, without the seconds that the import of MONAI takes; in half precision, where a
+    corner would be rounded to whole voxels, it computes in float32.
 
     Args:
         weights: One number for each of the 2 ndim codes, or ``(shift, extent)`` for all axes.
@@ -43,7 +45,7 @@ class BoxCoder:
             weights = weights[:1] * ndim + weights[1:] * ndim
         if len(weights) != 2 * ndim or not all(isinstance(value, int | float) and value > 0 for value in weights):
             raise ModelError(f"the weights of box codes must be 2 or {2 * ndim} numbers above 0, got {given!r}")
-        self.weights, self.spatial_dims = weights, ndim
+        self.weights, self.ndim = weights, ndim
         self.boxes_xform_clip = math.log(1000 / 16) if boxes_xform_clip is None else boxes_xform_clip
 
     def encode(self, gt_boxes: Sequence[Tensor], proposals: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -53,7 +55,7 @@ class BoxCoder:
 
     def encode_single(self, gt_boxes: Tensor, proposals: Tensor) -> Tensor:
         """Codes (N, 2 ndim) of boxes (N, 2 ndim) from proposals (N, 2 ndim)."""
-        boxes, references = _valid(_exact(gt_boxes)), _valid(_exact(proposals))
+        boxes, references = _valid(at_least_float32(gt_boxes)), _valid(at_least_float32(proposals))
         if len(boxes) != len(references):
             raise ModelError(f"boxes cannot be coded: {len(boxes)} of them, and {len(references)} proposals")
         shift, extent = boxes.new_tensor(self.weights).chunk(2)
@@ -64,22 +66,17 @@ class BoxCoder:
     def decode(self, rel_codes: Tensor, reference_boxes: Sequence[Tensor]) -> Tensor:
         """Boxes (N, K, 2 ndim) of codes (N, K * 2 ndim) from the reference boxes of all images behind each other."""
         boxes = self.decode_single(rel_codes, torch.cat(tuple(reference_boxes)))
-        return boxes.unflatten(1, (-1, 2 * self.spatial_dims))
+        return boxes.unflatten(1, (-1, 2 * self.ndim))
 
     def decode_single(self, rel_codes: Tensor, reference_boxes: Tensor) -> Tensor:
         """Boxes (N, K * 2 ndim) of codes (N, K * 2 ndim) from reference boxes (N, 2 ndim)."""
-        codes = _exact(rel_codes).unflatten(1, (-1, 2 * self.spatial_dims))
-        references = _valid(_exact(reference_boxes).to(codes.dtype))
+        codes = at_least_float32(rel_codes).unflatten(1, (-1, 2 * self.ndim))
+        references = _valid(at_least_float32(reference_boxes).to(codes.dtype))
         centres, sizes = (part[:, None] for part in _centres_and_sizes(references))
         shifts, ratios = (codes / codes.new_tensor(self.weights)).chunk(2, -1)
         middles = shifts * sizes + centres
         halves = 0.5 * _finite(torch.exp(ratios.clamp(max=self.boxes_xform_clip)) * sizes)
         return torch.cat([middles - halves, middles + halves], dim=-1).flatten(1)
-
-
-def _exact(x: Tensor) -> Tensor:
-    """In half precision a corner would be rounded to whole voxels."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _centres_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:

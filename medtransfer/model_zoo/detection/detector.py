@@ -42,6 +42,12 @@ class Detector(Suppressing):
         suppression: How detections are chosen; ``score_thresh``, ``nms_thresh`` ... are its own, and may be set.
         in_channels (None where nothing says it), num_classes (the background included), ndim, output_stride: Sizes.
         record: Name and arguments of :func:`create_model`, None for a detector that was put together by hand.
+
+    >>> import torch
+    >>> from medtransfer.model_zoo import create_model
+    >>> net = create_model("retinanet_resnet10", num_classes=2, base_channels=4, stem_channels=4, out_channels=4).eval()
+    >>> isinstance(net, Detector), sorted(net([torch.rand(1, 16, 20, 12)])[0])
+    (True, ['boxes', 'labels', 'scores'])
     """
 
     task = "detection"

@@ -37,9 +37,12 @@ class FasterRCNN(Detector):
         min_size, max_size, image_mean, image_std, size_divisible: See :class:`DetectorTransform`.
         rpn_anchor_generator: Needed for a backbone that does not say the ``strides`` of its maps.
         rpn_head: Objectness and codes of anchors, see :class:`RPNHead`.
-        rpn_pre_nms_top_n_train ... rpn_score_thresh, rpn_matcher, rpn_sampler: See :class:`RegionProposalNetwork`.
+        rpn_pre_nms_top_n_train, rpn_pre_nms_top_n_test, rpn_post_nms_top_n_train, rpn_post_nms_top_n_test,
+            rpn_nms_thresh, rpn_fg_iou_thresh, rpn_bg_iou_thresh, rpn_batch_size_per_image, rpn_positive_fraction,
+            rpn_score_thresh, rpn_matcher, rpn_sampler: See :class:`RegionProposalNetwork`.
         box_roi_pool: See :class:`MultiScaleRoIAlign`.
-        box_head, box_predictor, box_fg_iou_thresh ... bbox_reg_weights: See :class:`RoIHeads`.
+        box_head, box_predictor, box_fg_iou_thresh, box_bg_iou_thresh, box_batch_size_per_image, box_positive_fraction,
+            bbox_reg_weights: See :class:`RoIHeads`.
         box_score_thresh, box_nms_thresh, box_detections_per_img, box_nms: See :class:`Suppression`.
         box_roi_size, box_sampling_ratio: Bins of a box an axis, and points of a bin an axis, of the default pooling.
         box_head_size: Outputs of the default ``box_head``.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from ...devices import at_least_float32
 from .fpn import conv_type
 
 
@@ -34,13 +34,10 @@ def start_small(conv: Any) -> Any:
 def rows_of_anchors(maps: Sequence[Tensor], width: int) -> list[Tensor]:
     """Each map (N, anchors * width, *spatial) as (N, places * anchors, width), in the anchors' order, in float32.
 
+    >>> import torch
     >>> [tuple(rows.shape) for rows in rows_of_anchors([torch.rand(2, 6, 4, 5, 3)], width=2)]
     [(2, 180, 2)]
     """
     rows = [each.unflatten(1, (-1, width)).movedim((1, 2), (-2, -1)).flatten(1, -2) for each in maps]
-    return [exact(each) for each in rows]
-
-
-def exact(x: Tensor) -> Tensor:
-    """In float32 where it is coarser: boxes and losses of half precision are off by voxels."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    # boxes and losses of half precision are off by voxels
+    return [at_least_float32(each) for each in rows]

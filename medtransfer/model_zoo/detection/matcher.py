@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -93,9 +92,11 @@ class AnchorMatcher:
         self.by_thresholds = Matcher(fg_iou_thresh, bg_iou_thresh, allow_low_quality_matches=True)
         self.adaptive: Any = None
         if rule == "atss":
-            adaptive = import_module("monai.apps.detection.utils.ATSS_matcher").ATSSMatcher
+            # read when it is asked for: MONAI takes seconds
+            from monai.apps.detection.utils.ATSS_matcher import ATSSMatcher
+
             self.per_place = anchors_of_a_place(generator)
-            self.adaptive = adaptive(CANDIDATES, box_iou, center_in_gt=False)
+            self.adaptive = ATSSMatcher(CANDIDATES, box_iou, center_in_gt=False)
 
     def __call__(self, boxes: Tensor, anchors: Tensor, levels: Sequence[int]) -> Tensor:
         """Boxes (N, 2 ndim), anchors (A, 2 ndim) of maps of so many each -> (A,) as :class:`Matcher` gives them."""

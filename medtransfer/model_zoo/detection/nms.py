@@ -7,6 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from ...devices import at_least_float32
 from ...errors import ModelError
 
 #: boxes that are settled at once; a block's overlaps take 4 MB
@@ -20,6 +21,10 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
     The values are those of ``monai.data.box_utils.box_iou``, axis by axis instead of in one array of all axes, which
     is four times faster on a CPU. Boxes without volume overlap nothing.
+
+    Args:
+        boxes: (N, 2 ndim), lower then upper corners.
+        others: (M, 2 ndim).
 
     >>> box_iou(torch.tensor([[0.0, 0, 0, 2, 2, 2]]), torch.tensor([[0.0, 0, 0, 2, 2, 1], [3, 3, 3, 4, 4, 4]]))
     tensor([[0.5000, 0.0000]])
@@ -140,7 +145,7 @@ def _check(boxes: Tensor, scores: Tensor, labels: Tensor) -> None:
 
 def _exact(tensor: Tensor) -> Tensor:
     """Detached, and float32 where it is coarser: in half precision the volume of a box overflows."""
-    return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
+    return at_least_float32(tensor.detach())
 
 
 def _overlap(boxes: Tensor, others: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from .detector import Detector, build_transform, check_classes, default_anchors
 from .fpn import conv_type
 from .levels import head_convs, rows_of_anchors, start_small
 from .losses import focal_loss
-from .matcher import AnchorMatcher
+from .matcher import BETWEEN_THRESHOLDS, AnchorMatcher
 from .suppress import Suppression
 from .transform import ImageList, Numbers
 
@@ -71,6 +71,10 @@ class RetinaNetHead(nn.Module):
 
     Args:
         in_channels, num_anchors, num_classes, ndim: See :class:`RetinaNetClassificationHead`.
+
+    >>> logits, codes = RetinaNetHead(4, num_anchors=3, num_classes=2)([torch.rand(1, 4, 2, 3, 4)])
+    >>> tuple(logits[0].shape), tuple(codes[0].shape)
+    ((1, 72, 2), (1, 72, 6))
     """
 
     def __init__(self, in_channels: int, num_anchors: int, num_classes: int, ndim: int = 3) -> None:
@@ -204,5 +208,5 @@ def _class_loss(logits: Tensor, match: Tensor, target: Target) -> Tensor:
     positive = torch.where(match >= 0)[0]
     true = torch.zeros_like(logits)
     true[positive, target["labels"][match[positive]]] = 1
-    counted = match != -2
+    counted = match != BETWEEN_THRESHOLDS
     return focal_loss(logits[counted], true[counted]) / max(1, len(positive))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...devices import at_least_float32
 from ...errors import ModelError
 
 #: entries of the table of voxels and weights that are made at once: 200 MB
@@ -55,8 +56,7 @@ def roi_align(
     rois = _with_numbers(rois, ndim, maps)
     size = _each_axis(output_size, ndim)
     with torch.autocast(maps.device.type, enabled=False):
-        rows = maps.movedim(1, -1).flatten(0, -2)
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        rows = at_least_float32(maps.movedim(1, -1).flatten(0, -2))
         points = _points(rois[:, 1:].to(rows), size, _each_axis(spatial_scale, ndim), sampling_ratio, aligned)
         axes = [_weights(*along, voxels) for along, voxels in zip(points, maps.shape[2:], strict=True)]
         entries = math.prod(size) * math.prod(weights.shape[-1] for _, weights in axes)

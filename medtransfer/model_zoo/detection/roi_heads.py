@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...devices import at_least_float32
 from .checks import Target
 from .coder import BoxCoder
-from .levels import exact
 from .losses import box_loss, class_loss
 from .matcher import Matcher
 from .nms import box_iou
@@ -24,6 +24,9 @@ class TwoMLPHead(nn.Module):
     Args:
         in_channels: Channels times bins of the pooled features.
         representation_size: Outputs.
+
+    >>> TwoMLPHead(2 * 4**3, 8)(torch.rand(5, 2, 4, 4, 4)).shape
+    torch.Size([5, 8])
     """
 
     def __init__(self, in_channels: int, representation_size: int) -> None:
@@ -43,6 +46,9 @@ class FastRCNNPredictor(nn.Module):
         in_channels: Outputs of the box head.
         num_classes: The background included.
         ndim: Spatial dimensions.
+
+    >>> [tuple(found.shape) for found in FastRCNNPredictor(8, num_classes=3)(torch.rand(5, 8))]
+    [(5, 3), (5, 18)]
     """
 
     def __init__(self, in_channels: int, num_classes: int, ndim: int = 3) -> None:
@@ -69,6 +75,18 @@ class RoIHeads(Suppressing):
         bbox_reg_weights: See :class:`BoxCoder`.
         suppression: How detections are chosen.
         ndim: Spatial dimensions.
+
+    Raises:
+        ModelError: weights or thresholds that cannot be.
+
+    >>> from medtransfer.model_zoo.detection import MultiScaleRoIAlign
+    >>> pool = MultiScaleRoIAlign(["0"], output_size=2, sampling_ratio=1)
+    >>> heads = RoIHeads(pool, TwoMLPHead(4 * 2**3, 8), FastRCNNPredictor(8, num_classes=2), 0.4, 0.4, 16, 0.25,
+    ...                  (10.0, 5.0), Suppression(0.4, 0.05, 100)).eval()
+    >>> proposals = [torch.tensor([[0.0, 0, 0, 6, 6, 6], [2, 2, 2, 8, 8, 8]])]
+    >>> detections, losses = heads({"0": torch.rand(1, 4, 4, 4, 4)}, proposals, [(8, 8, 8)])
+    >>> detections[0]["boxes"].shape[1], losses
+    (6, {})
     """
 
     def __init__(
@@ -144,7 +162,7 @@ class RoIHeads(Suppressing):
         self, features: Mapping[str, Tensor], boxes: Sequence[Tensor], sizes: Sequence[Sequence[int]]
     ) -> tuple[Tensor, Tensor]:
         logits, moves = self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, sizes)))
-        return exact(logits), exact(moves)
+        return at_least_float32(logits), at_least_float32(moves)
 
     def _losses(self, logits: Tensor, moves: Tensor, labels: Tensor, codes: Tensor) -> dict[str, Tensor]:
         positive = torch.where(labels > 0)[0]

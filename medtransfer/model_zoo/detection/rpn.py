@@ -13,7 +13,7 @@ from .coder import BoxCoder
 from .fpn import conv_type
 from .levels import head_convs, rows_of_anchors, start_small
 from .losses import box_loss, objectness_loss
-from .matcher import AnchorMatcher
+from .matcher import BETWEEN_THRESHOLDS, AnchorMatcher
 from .nms import batched_nms
 from .sampler import build_sampler
 from .suppress import too_thin
@@ -31,6 +31,10 @@ class RPNHead(nn.Module):
         num_anchors: Anchors of one place.
         conv_depth: 3x3x3 convolutions in front.
         ndim: Spatial dimensions.
+
+    >>> logits, codes = RPNHead(4, num_anchors=3)([torch.rand(2, 4, 5, 6, 7)])
+    >>> tuple(logits[0].shape), tuple(codes[0].shape)
+    ((2, 3, 5, 6, 7), (2, 18, 5, 6, 7))
     """
 
     def __init__(self, in_channels: int, num_anchors: int, conv_depth: int = 1, ndim: int = 3) -> None:
@@ -58,6 +62,16 @@ class RegionProposalNetwork(nn.Module):
         score_thresh: Objectness below which there is no proposal.
         matcher: How anchors are matched with boxes, ``"iou"`` or ``"atss"``, see :class:`AnchorMatcher`.
         sampler: Which anchors are in the loss, ``"balanced"`` or ``"hard_negative"``, see :func:`build_sampler`.
+
+    Raises:
+        ModelError: an unknown matcher or sampler, or thresholds that cannot be.
+
+    >>> anchors, top = AnchorGenerator([[4.0]], [1.0]), {"training": 20, "testing": 10}
+    >>> rpn = RegionProposalNetwork(anchors, RPNHead(2, 1), 0.6, 0.2, 16, 0.5, top, top, nms_thresh=0.6).eval()
+    >>> scans = ImageList(torch.rand(1, 1, 16, 16, 16), [(16, 16, 16)])
+    >>> proposals, losses = rpn(scans, {"0": torch.rand(1, 2, 4, 4, 4)})
+    >>> proposals[0].shape[1], len(proposals[0]) <= 10, losses
+    (6, True, {})
     """
 
     def __init__(
@@ -143,7 +157,7 @@ class RegionProposalNetwork(nn.Module):
         matches = [self.proposal_matcher(target["boxes"], anchors, levels) for target in targets]
         logits, codes = torch.cat(list(scores), 1), torch.cat(list(moves), 1)
         # 1 a box, 0 background, -1 left out
-        labels = [(match >= 0).float() - (match == -2).float() for match in matches]
+        labels = [(match >= 0).float() - (match == BETWEEN_THRESHOLDS).float() for match in matches]
         positive, negative = (
             torch.stack(list(masks)).bool() for masks in self.fg_bg_sampler(labels, logits.detach().sigmoid().flatten())
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -64,8 +63,10 @@ def build_sampler(name: str, batch_size_per_image: int, positive_fraction: float
     if name == "balanced":
         return BalancedPositiveNegativeSampler(batch_size_per_image, positive_fraction)
     if name == "hard_negative":
-        hard = import_module("monai.apps.detection.utils.hard_negative_sampler").HardNegativeSampler
-        return hard(batch_size_per_image, positive_fraction)
+        # read when it is asked for: MONAI takes seconds
+        from monai.apps.detection.utils.hard_negative_sampler import HardNegativeSampler
+
+        return HardNegativeSampler(batch_size_per_image, positive_fraction)
     raise ModelError(f"the sampler must be {' or '.join(map(repr, SAMPLERS))}, got {name!r}")
 
 

@@ -24,7 +24,7 @@ OVERLAP = 0.4
 class Suppression:
     """Non-maximum suppression within each class.
 
-    Args:
+    Attributes:
         nms_thresh: Overlap above which the worse of two boxes goes.
         score_thresh: Scores up to it are dropped.
         detections_per_img: Most detections of a scan.

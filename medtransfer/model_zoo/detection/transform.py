@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...errors import ModelError
-from ..layers import INTERPOLATION
+from ..layers import INTERPOLATION, per_axis
 from .checks import Target, check_images
 
-#: the axes that normalisation must not touch
+#: one number a channel; None: the scans are not changed by it
 Numbers = Sequence[float] | None
 
 
@@ -73,7 +74,7 @@ class DetectorTransform(nn.Module):
         self.min_size = (min_size,) if isinstance(min_size, int) else None if min_size is None else tuple(min_size)
         self.max_size, self.ndim, self.in_channels = max_size, ndim, in_channels
         self.image_mean, self.image_std = _numbers(image_mean), _numbers(image_std)
-        self.size_divisible = (size_divisible,) * ndim if isinstance(size_divisible, int) else tuple(size_divisible)
+        self.size_divisible = per_axis(size_divisible, ndim)
         _check(self)
 
     def forward(
@@ -111,7 +112,7 @@ class DetectorTransform(nn.Module):
         scale = min(wanted / min(size), (self.max_size or math.inf) / max(size))
         new = [max(1, math.floor(voxels * scale)) for voxels in size]
         mode = INTERPOLATION[self.ndim]
-        return nn.functional.interpolate(image[None], size=new, mode=mode, align_corners=False)[0]
+        return F.interpolate(image[None], size=new, mode=mode, align_corners=False)[0]
 
     def batch_images(self, images: Sequence[Tensor]) -> Tensor:
         """(N, C, *spatial): zeros behind the ends of smaller scans."""

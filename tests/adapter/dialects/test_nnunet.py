@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import medtransfer as mt
+from medtransfer.adapter.dialects.nnunet_plans import mirror_axes
 from medtransfer.adapter.source import SourceWeights, read_source
 from medtransfer.errors import TransferError
 from medtransfer.volumes.intensity import normalise
@@ -298,3 +299,13 @@ def test_all_values_are_moved(write):
     }
     own = network.state_dict()
     assert all(torch.equal(own[ours], state[theirs]) for ours, theirs in pairs.items())
+
+
+def test_axes_that_may_be_mirrored_come_into_the_card(write):
+    assert read("plain", write).facts["mirror_axes"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("given", [None, 2, (0, 3), ("x",), (0, 1, 2, 0)])
+def test_axes_that_no_scan_has_are_left_away(given):
+    assert mirror_axes({"inference_allowed_mirroring_axes": given}) is None
+    assert mirror_axes({"inference_allowed_mirroring_axes": ()}) == []

@@ -40,6 +40,8 @@ def test_an_encoder_keeps_its_arguments_on_the_way_to_a_detector_and_back() -> N
     own = {"strides": [1, 2, 2, 1], "out_channels": 8, "box_nms": "soft"}
     assert inherited_arguments("faster_rcnn_resnet18", own, "resunet18") == {"strides": [1, 2, 2, 1]}
     assert inherited_arguments("retinanet_vgg11", own, "resnet18") == {}
+    hidden = {"base_channels": 4, "fc_channels": 16, "head_pool": 2}
+    assert inherited_arguments("vgg11", hidden, "faster_rcnn_vgg11") == {"base_channels": 4}
 
 
 @pytest.mark.parametrize("trainable", [0, 1, 3, 5])

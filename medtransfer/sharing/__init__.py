@@ -1,0 +1,1 @@
+"""Model folders to and from a Hugging Face hub; a network is reached only when it is called."""
