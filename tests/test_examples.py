@@ -152,7 +152,7 @@ def test_notebook_runs_and_says_what_it_said(notebook: Path, tmp_path: Path) -> 
 
 
 def _text(cell: nbformat.NotebookNode) -> str:
-    """What a cell prints; of cells that are tagged ``trained`` without numbers and widths, which the machine decides."""
+    """What a cell prints; if it is tagged ``trained`` without numbers and widths, which depend on the machine."""
     printed = [output.text for output in cell.get("outputs", []) if output.get("name") == "stdout"]
     text = "".join(printed)
     return " ".join(NUMBER.sub("#", text).split()) if "trained" in cell.metadata.get("tags", []) else text

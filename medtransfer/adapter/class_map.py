@@ -215,7 +215,11 @@ def _new_classes(class_map: ClassMap, names: Sequence[str] | None) -> list[int |
     by_number = bool(numbers) or names is None
     known: Sequence[int | str] = range(len(class_map)) if numbers else list(class_map) if names is None else names
     if by_number and names is not None and len(names) != len(class_map):
-        raise UsageError(f"the class map has {len(class_map)} classes, {len(names)} names of new classes were given")
+        raise UsageError(
+            f"the class map must have a row for each of {len(names)} new classes ({', '.join(names)}), "
+            f"got {len(class_map)}",
+            hint="Give each an old class, or None",
+        )
     odd = [key for key in class_map if key not in known] + [key for key in known if key not in class_map]
     if odd:
         wanted = f"0 to {len(class_map) - 1} without gaps" if by_number else ", ".join(map(str, known))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from ..checkpoint.wording import shown
 from ..data.cases import Found, Layout
 from ..data.rows import read_columns, read_rows
 from ..data.table import is_file, is_fraction, is_image_column
@@ -53,10 +54,14 @@ def assume_targets(path: Path) -> dict[str, Target]:
     """
     columns, rows, _ = read_rows(path)
     targets: dict[str, Target] = {}
-    for name in (name for name in columns if name and not is_image_column(name) and name not in NO_TARGETS):
+    for name in _candidates(columns):
         task = _task([cell for row in rows if not is_unknown(cell := row.get(name))], path.parent)
         targets |= {name: Target(task)} if task else {}
     return targets
+
+
+def _candidates(columns: Sequence[str]) -> list[str]:
+    return [name for name in columns if name and not is_image_column(name) and name not in NO_TARGETS]
 
 
 def _task(cells: Sequence[str], root: Path) -> Task | None:
@@ -82,7 +87,10 @@ def target_notes(layout: Layout) -> list[str]:
     if not isinstance(layout, TargetLayout):
         return []
     told = ", ".join(f"{head.name} ({head.task})" for head in layout.heads)
-    return [f"the columns were taken for these targets, by their cells: {told}"]
+    # a column of numbers with one cell that is none is among them
+    left = [name for name in _candidates(read_columns(layout.path)) if name not in layout.classes]
+    notes = [f"columns that were taken for no target, and not checked: {', '.join(map(shown, left))}"] if left else []
+    return [f"the columns were taken for these targets, by their cells: {told}", *notes]
 
 
 def look_at_targets(

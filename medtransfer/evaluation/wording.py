@@ -156,8 +156,9 @@ def lead(findings: Findings) -> str:
 
 def _heading(model: Model) -> str:
     results = model.drawn.results
-    _, kinds = KINDS.get(results.task, CLASSES)
-    return f"{model.name}: {_cases(model.drawn)}, {len(results.names)} {kinds}.{_caveats(model)}"
+    one, many = KINDS.get(results.task, CLASSES)
+    kinds = f"{len(results.names)} {one if len(results.names) == 1 else many}"
+    return f"{model.name}: {_cases(model.drawn)}, {kinds}.{_caveats(model)}"
 
 
 def _cases(drawn: Drawn) -> str:

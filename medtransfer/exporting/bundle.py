@@ -28,8 +28,9 @@ _README = """
 python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS --output_dir OUT
 ```
 
-`configs/inference.json` prepares scans and puts masks back with MONAI's transforms; `models/model.ts` is the network as
-TorchScript, `models/model.pt` its state dict. The network itself holds no preparation:
+It needs `pip install monai nibabel fire`. `configs/inference.json` prepares scans and puts masks back with MONAI's
+transforms; `models/model.ts` is the network as TorchScript, `models/model.pt` its state dict. The network itself holds
+no preparation:
 
 """
 

@@ -47,7 +47,7 @@ class Parcel:
         return {"folder": str(self.folder), "repository": self.repository, "license": self.license, "files": files}
 
     def __str__(self) -> str:
-        lines = [f"{self.folder} to {self.repository}, licence {self.license}"]
+        lines = [f"{self.folder} to {self.repository}, licence {shown(self.license)}"]
         return "\n".join([*lines, *(f"  {name:<18}{size:>14,} bytes" for name, size in self.sizes.items())])
 
 
@@ -160,8 +160,12 @@ def pack(folder: str | Path, repository: str, license: str | None = None, keep_r
     return parcel
 
 
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable()).strip()
+
+
 def _licensed(card: ModelCard, license: str | None, folder: Path) -> ModelCard:
-    stated, given = card.license.strip(), (license or "").strip()
+    stated, given = _printable(card.license), _printable(license or "")
     if not stated and not given:
         hint = "Name it with --license, such as CC-BY-4.0, or in the card; without one nobody may use the model"
         raise UsageError(f"{CARD_NAME} names no licence", path=folder, hint=hint)
@@ -195,6 +199,9 @@ def send(
     endpoint: str | None = None,
 ) -> Pushed:
     """Send what :func:`pack` put together; arguments and errors as :func:`push`."""
+    if public and not create:
+        hint = "Pass --create too, or change the settings of the repository on the hub"
+        raise UsageError("public is for a repository that is made: one that is there stays as it is", hint=hint)
     with open_hub(parcel.repository, endpoint, refused=UsageError) as hub:
         before = _find(hub, parcel.repository, create)
         if before is None:

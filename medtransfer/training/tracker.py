@@ -133,11 +133,16 @@ class Tracker(BaseVisBackend, ABC):
 def plain_numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Those of the values that are numbers, as floats; NaN and infinities among them.
 
-    >>> plain_numbers({"loss": np.float32(0.5), "eta": "1:20", "flag": True})
+    >>> import torch
+    >>> plain_numbers({"loss": np.float32(0.5), "eta": "1:20", "flag": True, "each": torch.zeros(2)})
     {'loss': 0.5}
     """
-    kinds = (int, float, np.number, Tensor)
-    return {name: float(v) for name, v in values.items() if isinstance(v, kinds) and not isinstance(v, bool)}
+    return {name: float(value) for name, value in values.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    one = not isinstance(value, Tensor) or value.numel() == 1  # a metric of one's own may give a tensor
+    return isinstance(value, int | float | np.number | Tensor) and not isinstance(value, bool) and one
 
 
 def flat(config: Mapping[str, Any], trail: str = "") -> dict[str, Any]:

@@ -53,7 +53,7 @@ class TestClassRows:
             (({}, 4, None, ["a"]), "must be a, got none"),
             (({"cyst": 0}, 4, None, ["cyst", "organ"]), "must be cyst, organ, got cyst"),
             (({"cyst": 0, "organ": 0, "cist": 0}, 4, None, ["cyst", "organ"]), "must be cyst, organ, got cyst, organ"),
-            (({0: 0}, 4, None, ["cyst", "organ"]), "has 1 classes, 2 names of new classes"),
+            (({0: 0}, 4, None, ["cyst", "organ"]), r"a row for each of 2 new classes \(cyst, organ\), got 1"),
             (({0: 0}, 3, ORGANS), "4 names of old classes were given, the head has 3"),
         ],
     )

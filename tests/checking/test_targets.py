@@ -37,6 +37,14 @@ def test_every_column_that_is_a_target_is_checked(table: Path) -> None:
     assert "organs: 2" in (table.parent / "out" / "check.html").read_text()
 
 
+def test_a_column_that_is_no_target_is_named(table: Path) -> None:
+    text = table.read_text().replace("44.5", "4a.5").replace("grade,age", "grade,years")
+    table.write_text(text.replace(".5,seen", ",seen"))
+    checkup = check(table)
+    assert "years" not in checkup.classes
+    assert checkup.notes[1] == "columns that were taken for no target, and not checked: years, comment"
+
+
 def test_each_target_is_checked_alone(table: Path) -> None:
     save(table.parent / "mask_2.nii", mask(2), np.diag([1.0, 1.5, 9.0, 1.0]))
     save(table.parent / "mask_3.nii", np.zeros_like(mask(3)))

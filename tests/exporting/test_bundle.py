@@ -117,7 +117,9 @@ def test_what_monai_asks_of_a_bundle_is_there(tmp_path: Path) -> None:
     assert all(entry["id"] in parser for entry in asked.values() if entry["required"])
     state = torch.load(folder / "models" / "model.pt", weights_only=True)
     assert set(state) == set(torch.jit.load(folder / "models" / "model.ts").state_dict())
-    assert "Not a medical device" in (folder / "docs" / "README.md").read_text()
+    page = (folder / "docs" / "README.md").read_text()
+    assert "Not a medical device" in page
+    assert "pip install monai nibabel fire" in page
     assert (1, 1, 4, 8, 8) in [check.shape for check in report.checks]
 
 

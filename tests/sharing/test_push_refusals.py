@@ -14,9 +14,10 @@ from tests.sharing.stub_hub import Answer, Seen, StubHub, refusal
 REPOSITORY = "clinic/liver-ct"
 
 
-def test_push_without_a_licence(hub: StubHub, folder: Path) -> None:
+@pytest.mark.parametrize("nothing", ["", r"\u0000\u001b"])
+def test_push_without_a_licence(hub: StubHub, folder: Path, nothing: str) -> None:
     path = folder / "model.json"
-    path.write_text(path.read_text().replace("CC-BY-4.0", ""))
+    path.write_text(path.read_text().replace("CC-BY-4.0", nothing))
     with pytest.raises(UsageError, match=r"model.json names no licence. Name it with --license"):
         push(folder, REPOSITORY, create=True)
     assert hub.requests == []

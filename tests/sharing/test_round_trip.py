@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import torch
 from huggingface_hub import constants
 
-from medtransfer.checkpoint.card import read_card
-from medtransfer.checkpoint.folder import read_model_folder
+from medtransfer.checkpoint.card import ModelCard, read_card
+from medtransfer.checkpoint.folder import read_model_folder, write_model_folder
 from medtransfer.cli import main
+from medtransfer.errors import UsageError
 from medtransfer.sharing.pull import pull
-from medtransfer.sharing.push import push
+from medtransfer.sharing.push import pack, push
 from tests.sharing.conftest import TOKEN
 from tests.sharing.stub_hub import Answer, Seen, StubHub
 
@@ -199,6 +202,8 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(
 
 def test_a_public_repository_is_asked_for(hub: StubHub, folder: Path) -> None:
     assert push(folder, REPOSITORY, create=True, public=True).private is False
+    with pytest.raises(UsageError, match="public is for a repository that is made"):
+        push(folder, REPOSITORY, public=True)
     assert not hub.repositories[REPOSITORY].private
     # one that exists stays as it is
     assert push(folder, REPOSITORY, create=True).private is False
@@ -236,3 +241,9 @@ def test_a_dry_run_asks_nobody(hub: StubHub, folder: Path, capsys: Any) -> None:
     assert "nothing was sent (dry run)" in shown.out
     assert "model.json" in shown.err
     assert hub.requests == []
+
+
+def test_a_licence_is_shown_on_one_line(tmp_path: Path, card: ModelCard) -> None:
+    forged = msgspec.structs.replace(card, license="MIT\n\x1b[2Jsent")
+    write_model_folder(tmp_path / "net", {"stem.weight": torch.zeros(4, 1, 3, 3, 3)}, forged)
+    assert str(pack(tmp_path / "net", REPOSITORY)).splitlines()[0].endswith(r"licence MIT\n\x1b[2Jsent")
