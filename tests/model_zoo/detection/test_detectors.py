@@ -62,7 +62,7 @@ def test_chance_is_only_in_training() -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("kind, steps", [("faster_rcnn", 80), ("retinanet", 120)])
+@pytest.mark.parametrize("kind, steps", [("faster_rcnn", 80), pytest.param("retinanet", 120, marks=pytest.mark.slow)])
 def test_a_tiny_detector_learns_one_scan(kind: str, steps: int) -> None:
     network = tiny(kind)
     scan, truth = cubes()
