@@ -56,6 +56,21 @@ def refuse_unusable_folder(folder: str | Path) -> None:
         raise UsageError("cannot be written: permission denied", path=nearest, hint="Name another output")
 
 
+def refuse_foreign(folder: str | Path, marker: str | Path, reason: str) -> None:
+    """Raise unless ``folder`` may be replaced whole: it is free or empty, or holds ``marker`` as our own do.
+
+    Raises:
+        UsageError: a file, or for ``reason`` a folder of something else.
+    """
+    folder = Path(folder)
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise UsageError("is a file, but a folder is to be written", path=folder, hint="Name another output")
+    if any(folder.iterdir()) and not (folder / marker).is_file():
+        raise UsageError(reason, path=folder, hint="Name another, or empty it yourself")
+
+
 def _is_there(path: Path) -> bool:
     try:
         path.lstat()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from medtransfer.checkpoint.card import CARD_NAME
-from medtransfer.errors import UsageError
-from medtransfer.files import refuse_existing, refuse_inside, refuse_unusable_folder
+from medtransfer.files import refuse_existing, refuse_foreign, refuse_inside, refuse_unusable_folder
 
 __all__ = [
     "refuse_foreign_folder",
@@ -24,14 +22,8 @@ def refuse_foreign_folder(folder: str | Path, marker: str, overwrite: bool) -> N
         OutputExistsError: it exists and ``overwrite`` is false.
         UsageError: something stands there that ``overwrite`` must not delete.
     """
-    folder = refuse_existing(folder, overwrite)
-    if not os.path.lexists(folder):
-        return
-    if not folder.is_dir():
-        raise UsageError("is a file, but a folder is to be written", path=folder, hint="Name another output")
-    if any(folder.iterdir()) and not (folder / marker).is_file():
-        reason = f"is a folder without {marker}, so not one of ours: --overwrite would delete what is in it"
-        raise UsageError(reason, path=folder, hint="Name another, or empty it yourself")
+    reason = f"is a folder without {marker}, so not one of ours: --overwrite would delete what is in it"
+    refuse_foreign(refuse_existing(folder, overwrite), marker, reason)
 
 
 def refuse_unusable_model_folder(output: str | Path, source: str | Path, overwrite: bool) -> None:

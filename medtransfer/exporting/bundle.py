@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import torch
 
 from ..checkpoint.readme import render_readme
-from ..errors import ModelError, UsageError
-from ..files import atomic_folder, write_json
+from ..errors import ModelError
+from ..files import atomic_folder, refuse_foreign, write_json
 from . import torchscript
 from .bundle_config import inference_config, metadata_config, refuse_code, window_of
 from .contents import not_included
@@ -48,7 +47,8 @@ def write_bundle(
         UsageError: a folder that is no bundle and would be deleted.
     """
     _refuse_unable(subject)
-    refuse_other_folder(path)
+    # replacing deletes what stood there
+    refuse_foreign(path, MARKER, f"is a folder without {MARKER.as_posix()}, so no bundle: it would be deleted")
     documents: dict[str, Any] = {
         "metadata.json": metadata_config(subject, path.name),
         "inference.json": inference_config(subject),
@@ -77,21 +77,6 @@ def notes_of(subject: Subject) -> list[str]:
     if window:
         notes.append(f"run in windows of {' x '.join(map(str, window))} voxels")
     return notes
-
-
-def refuse_other_folder(path: Path) -> None:
-    """Replacing deletes what stood there, so it must be a bundle or nothing.
-
-    Raises:
-        UsageError: something else stands there.
-    """
-    if not os.path.lexists(path):
-        return
-    if not path.is_dir():
-        raise UsageError("is a file, but a folder is to be written", path=path, hint="Name another output")
-    if any(path.iterdir()) and not (path / MARKER).is_file():
-        reason = f"is a folder without {MARKER.as_posix()}, so no bundle: it would be deleted"
-        raise UsageError(reason, path=path, hint="Name another, or empty it yourself")
 
 
 def _refuse_unable(subject: Subject) -> None:

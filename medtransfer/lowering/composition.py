@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import fx
 
 from ..model_zoo.layers import to_size
-from .convolution import Convolution
-from .layers import only_user, own_modules
+from .convolution import Convolution, own_convolutions
+from .layers import only_user
 
 
 def compose_upsamplings(graph: fx.GraphModule) -> int:
@@ -28,7 +28,7 @@ def compose_upsamplings(graph: fx.GraphModule) -> int:
     >>> split_concatenations(graph), compose_upsamplings(graph)
     (4, 4)
     """
-    layers = {node: module for node, module in own_modules(graph).items() if isinstance(module, Convolution)}
+    layers = own_convolutions(graph)
     found = 0
     for node, up in list(layers.items()):
         resized = _resized(node)

@@ -8,11 +8,12 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..model_zoo.bfloat16 import has_wrong_result
 from ..model_zoo.few_channels import has_few_channels
+from .layers import own_modules
 from .unfolding import Unfolding
 
 LAYOUT = torch.channels_last_3d
@@ -84,6 +85,7 @@ class Convolution(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.to(dtype), persistent=False)
         self._exactly: tuple[Tensor, Tensor | None] = (weight, bias)
         self._packed: Tensor | None = None
+        self._opposite: tuple[Tensor, Tensor | None] | None = None
 
     def settle(self) -> None:
         """Forget the weights as they were before they were rounded: no other is made of this one."""
@@ -203,9 +205,10 @@ class Convolution(nn.Module):
         """What the first call rounds away a second one computes: it subtracts the first's result before it rounds."""
         settings = (self.padding, self.stride, self.dilation, self.groups)
         rounded = torch.ops.mkldnn._convolution_pointwise(x, self._laid_out(x), self.bias, *settings, "none", [], "")
-        opposite = (-self.weight, None if self.bias is None else -self.bias)
+        if self._opposite is None:
+            self._opposite = (-self.weight, None if self.bias is None else -self.bias)
         rest = torch.ops.mkldnn._convolution_pointwise.binary(
-            x, rounded, *opposite, *settings, "add", 1.0, None, [], None
+            x, rounded, *self._opposite, *settings, "add", 1.0, None, [], None
         )
         found = rounded.float().sub_(rest)
         return self.activation(found if other is None else found.add_(other))
@@ -224,6 +227,11 @@ class Convolution(nn.Module):
             self._packed = reorder(self.weight, *sizes, list(x.shape))
         packed: Tensor = self._packed
         return packed
+
+
+def own_convolutions(graph: fx.GraphModule) -> dict[fx.Node, Convolution]:
+    """The convolution of each step that is one, as :func:`~medtransfer.lowering.layers.own_modules`."""
+    return {node: module for node, module in own_modules(graph).items() if isinstance(module, Convolution)}
 
 
 @cache

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .convolution import LAYOUT, Convolution
-from .layers import own_modules
+from .convolution import LAYOUT, Convolution, own_convolutions
 from .substitutes import interpolated
 
 #: bytes of the widest map of one slab
@@ -31,7 +30,7 @@ def run_in_slabs(graph: fx.GraphModule) -> None:
     >>> any(isinstance(part, Slabs) for part in lowered.children())
     True
     """
-    layers = {node: module for node, module in own_modules(graph).items() if isinstance(module, Convolution)}
+    layers = own_convolutions(graph)
     taken: set[fx.Node] = set()
     for last in reversed(layers):
         steps = [] if last in taken else _steps_before(last, layers)
